@@ -1,0 +1,26 @@
+"""Make $MNIST_NPZ absolute: notebooks are executed in their own folder."""
+
+import os
+
+import numpy as np
+import pytest
+
+if os.environ.get("MNIST_NPZ"):
+    os.environ["MNIST_NPZ"] = os.path.abspath(os.environ["MNIST_NPZ"])
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Three classes of 3-pixel blobs, shaped as `Mnist`: learnable in a few steps."""
+    from utils.data import Mnist
+
+    rng = np.random.default_rng(0)
+
+    def draw(n):
+        labels = np.arange(n) % 3
+        images = rng.normal(0, 0.7, (n, 2, 2, 1)).astype("float32")
+        images[:, 0, 0, 0] += labels
+        images[:, 1, 1, 0] -= labels == 1
+        return images, labels
+
+    return Mnist(*draw(70), *draw(30), *draw(30), "made for the tests")

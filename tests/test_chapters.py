@@ -1,0 +1,176 @@
+"""The form of every chapter: what nbval cannot see."""
+
+import ast
+import base64
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+TECHNIQUES = [path for path in CHAPTERS if path.name < "07"]
+BANNED = {  # calls that are gone, that hide a seed, or that spoil stored outputs
+    "ImageDataGenerator": "augmentation layers",
+    "to_categorical": "integer labels",
+    "input_dim=": "keras.Input",
+    "input_shape=": "keras.Input",
+    "np.random.seed": "np.random.default_rng",
+    "RandomState": "np.random.default_rng",
+    "%pylab": "imports",
+    "plt.show": "nothing: the figure is shown by itself",
+    "tqdm": "nothing: stored outputs hold no progress bar",
+    "pip install": "requirements.txt",
+    "nb_epoch": "epochs",
+}
+
+
+def pages_in_toc():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    return [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+
+
+def test_every_notebook_is_in_the_table_of_contents():
+    listed = {page for page in pages_in_toc() if (ROOT / f"{page}.ipynb").exists()}
+    assert listed == {f"chapters/{path.stem}" for path in CHAPTERS}
+    assert len(CHAPTERS) >= 7
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def chapter(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def cells(notebook, kind):
+    return [cell for cell in notebook.cells if cell.cell_type == kind]
+
+
+def prose(notebook):
+    return "\n\n".join(cell.source for cell in cells(notebook, "markdown"))
+
+
+def without_fences(text):
+    return re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+
+
+def test_executed_from_first_to_last(chapter):
+    counts = [cell.execution_count for cell in cells(chapter, "code")]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_outputs_hold_results_only(chapter):
+    for cell in cells(chapter, "code"):
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", cell.source
+            text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+            assert not re.search(r"(?<!\S)(/\w+){2,}|[A-Z]:\\", text), "absolute path"
+            assert "%|" not in text and "it/s" not in text, "a progress bar was stored"
+        assert not any("timestamp" in key or "iopub" in key for key in cell.metadata)
+
+
+def test_full_mnist_in_stored_outputs(chapter):
+    text = "".join(o.get("text", "") for cell in cells(chapter, "code") for o in cell.outputs)
+    assert "MNIST:" in text and "sample" not in text.split("MNIST:")[1].split("\n")[0]
+
+
+def test_one_title(chapter):
+    assert re.match(r"# \S", chapter.cells[0].source)
+    titles = re.findall(r"^# .*", without_fences(prose(chapter)), flags=re.M)
+    assert len(titles) == 1
+
+
+def test_shape(chapter):
+    text = prose(chapter)
+    head = chapter.cells[0].source
+    assert "**The question.**" in head and "**You will be able to**" in head
+    assert head.count("\n- ") >= 3
+    assert re.search(r"\*\*Minutes:\*\* \d+ to read, \S+ to run", head)
+    assert "Before you look" in text, "a chapter asks for a prediction"
+    headings = re.findall(r"^## (.*)", text, flags=re.M)
+    assert headings[0] == "Setup" and headings[-3:] == ["Summary", "Exercises", "References"]
+    assert "references.md" in text.split("## References")[1]
+
+
+def test_exercises_have_solutions(chapter):
+    text = prose(chapter).split("## Exercises")[1]
+    assert len(re.findall(r"^\*\*\d\.", text, flags=re.M)) >= 3
+    assert text.count("```{admonition} Solution\n:class: dropdown") >= 2
+    hidden = [c for c in cells(chapter, "code") if "hide-cell" in c.metadata.get("tags", [])]
+    assert hidden, "one exercise is an experiment whose solution is executed"
+    assert "claim(" in hidden[-1].source
+
+
+def test_code_cells_are_short(chapter):
+    lengths = [len(cell.source.splitlines()) for cell in cells(chapter, "code")]
+    assert max(lengths) <= 20
+    assert sorted(lengths)[len(lengths) // 2] <= 12
+
+
+def test_no_banned_call(chapter):
+    for cell in cells(chapter, "code"):
+        ast.parse(cell.source)
+        for call, instead in BANNED.items():
+            assert call not in cell.source, f"{call}: use {instead}"
+
+
+def test_figures_have_alt_text_and_captions(chapter):
+    names = []
+    for cell in cells(chapter, "code"):
+        images = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+        meta = cell.metadata.get("mystnb", {})
+        assert bool(images) == bool(meta), f"figure without alt text, or the reverse: {cell.source}"
+        if images:
+            assert len(images) == 1
+            assert len(meta["image"]["alt"]) > 60, "alt text says what is seen"
+            assert len(meta["figure"]["caption"]) > 20
+            names.append(meta["figure"]["name"])
+    assert len(set(names)) == len(names) >= 2
+
+
+def test_readme_shows_the_figure_of_chapter_4():
+    shown = base64.b64encode((ROOT / "_static" / "dropout.png").read_bytes()).decode()
+    stored = (ROOT / "chapters" / "04_dropout.ipynb").read_text("utf-8").replace("\\n", "")
+    assert shown in stored, "run `make refresh`"
+    assert "_static/dropout.png" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_claims_are_compared_cells(chapter):
+    for cell in cells(chapter, "code"):
+        calls = len(re.findall(r"^claim\(", cell.source, flags=re.M))
+        tagged = "nbval-check-output" in cell.metadata.get("tags", [])
+        assert bool(calls) == tagged, cell.source
+        lines = "".join(o.get("text", "") for o in cell.outputs).splitlines()
+        assert sum(line.startswith("✓ ") for line in lines) == calls
+        if calls:  # a number printed beside a claim would be compared with it
+            assert len(lines) == calls and len(cell.outputs) == 1, cell.source
+    assert not re.search(r"nbval-(skip|ignore-output|raises-exception)", str(chapter))
+
+
+@pytest.mark.parametrize("path", TECHNIQUES, ids=lambda path: path.stem)
+def test_technique_chapters_make_claims(path):
+    notebook = nbformat.read(path, as_version=4)
+    claims = sum(cell.source.count("\nclaim(") + cell.source.startswith("claim(")
+                 for cell in cells(notebook, "code"))  # fmt: skip
+    assert claims >= 3
+    assert "train_seeds(" in "".join(cell.source for cell in cells(notebook, "code"))
+    assert ".fit(" in "".join(cell.source for cell in cells(notebook, "code"))
+
+
+def test_links_between_pages_resolve():
+    for page in ["intro", *pages_in_toc()]:
+        path = next(p for p in (ROOT / f"{page}.md", ROOT / f"{page}.ipynb") if p.exists())
+        text = path.read_text("utf-8")
+        for target in re.findall(r"\]\(([\w/.-]+\.(?:md|ipynb))[)#]", text):
+            assert (path.parent / target).exists(), f"{page} links to {target}"
+
+
+def test_template_passes_for_a_chapter():
+    """The template of CONTRIBUTING names every part that the tests above ask for."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    for part in ("**The question.**", "**You will be able to**", "**Minutes:**", "## Setup"):
+        assert part in text
+    for part in ("Before you look", "## Summary", "## Exercises", "## References", "claim("):
+        assert part in text

@@ -1,0 +1,271 @@
+"""The loader, against every source and every broken file that a reader may have."""
+
+import hashlib
+import http.server
+import os
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import utils.data as data
+from utils import BookError
+from utils.data import load_mnist
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Arrays of MNIST's types and small shapes, accepted in place of the full set."""
+    rng = np.random.default_rng(1)
+    shapes = {"x_train": (60, 28, 28), "y_train": (60,), "x_test": (10, 28, 28), "y_test": (10,)}
+    arrays = {
+        key: rng.integers(0, 10 if key[0] == "y" else 256, shape, dtype="uint8")
+        for key, shape in shapes.items()
+    }
+    known = {k: (a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for k, a in arrays.items()}
+    monkeypatch.setattr(data, "FULL", known)
+    return arrays
+
+
+@pytest.fixture
+def alone(monkeypatch, tmp_path):
+    """No MNIST_NPZ, an empty Keras home, and a download address that refuses at once."""
+    monkeypatch.delenv("MNIST_NPZ", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(data, "KERAS_URL", "http://127.0.0.1:9/mnist.npz")
+    return tmp_path
+
+
+def _named(monkeypatch, path):
+    monkeypatch.setenv("MNIST_NPZ", str(path))
+
+
+def test_named_file(fake, alone, monkeypatch, capsys):
+    np.savez(alone / "m.npz", **fake)
+    _named(monkeypatch, alone / "m.npz")
+    mnist = load_mnist(n_train=40, n_val=20)
+    assert mnist.x_train.shape == (40, 28, 28, 1) and mnist.x_train.dtype == np.float32
+    assert mnist.x_train.min() >= 0 and mnist.x_train.max() == 1
+    np.testing.assert_array_equal(mnist.x_test[..., 0] * 255, fake["x_test"])
+    np.testing.assert_array_equal(mnist.y_test, fake["y_test"])
+    # training and validation are a partition of the training images, labels still attached
+    images = np.concatenate([mnist.x_train, mnist.x_val])[..., 0] * 255
+    labels = np.concatenate([mnist.y_train, mnist.y_val])
+    pairs = {(i.round().astype("uint8").tobytes(), y) for i, y in zip(images, labels, strict=True)}
+    assert pairs == {
+        (i.tobytes(), y) for i, y in zip(fake["x_train"], fake["y_train"], strict=True)
+    }
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_seed_and_nesting(fake, alone, monkeypatch):
+    np.savez(alone / "m.npz", **fake)
+    _named(monkeypatch, alone / "m.npz")
+    small, large = load_mnist(10, 20), load_mnist(30, 20)
+    np.testing.assert_array_equal(small.x_val, large.x_val)
+    np.testing.assert_array_equal(small.x_train, large.x_train[:10])
+    assert not np.array_equal(load_mnist(10, 20, seed=1).x_train, small.x_train)
+
+
+def test_label_noise(fake, alone, monkeypatch):
+    np.savez(alone / "m.npz", **fake)
+    _named(monkeypatch, alone / "m.npz")
+    clean, noisy = load_mnist(40, 20), load_mnist(40, 20, label_noise=0.25)
+    assert (clean.y_train != noisy.y_train).sum() == 10
+    assert set(noisy.y_train) <= set(range(10))
+    np.testing.assert_array_equal(clean.x_train, noisy.x_train)
+    np.testing.assert_array_equal(clean.y_val, noisy.y_val)
+    np.testing.assert_array_equal(clean.y_test, noisy.y_test)
+
+
+def test_wrong_labels_are_drawn_evenly_from_the_nine_others():
+    labels = data._make_wrong(np.full(90_000, 4), 1 - 1e-9, np.random.default_rng(0))
+    counts = np.bincount(labels, minlength=10)
+    assert counts[4] == 0
+    assert abs(np.delete(counts, 4) - 10_000).max() < 500  # five standard deviations
+
+
+def test_shrink(fake, alone, monkeypatch):
+    np.savez(alone / "m.npz", **fake)
+    _named(monkeypatch, alone / "m.npz")
+    mnist = load_mnist(700, 300, shrink=True)
+    assert (len(mnist.x_train), len(mnist.x_val)) == (42, 18)
+
+
+def _break(fake, path, how):
+    """Write a broken file at `path`."""
+    arrays = dict(fake)
+    if how == "folder":
+        path.mkdir()
+    elif how == "text":
+        path.write_text("these are not digits\n")
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "single array":
+        with path.open("wb") as file:
+            np.save(file, fake["x_train"])
+    elif how != "missing":
+        if how == "no x_test":
+            del arrays["x_test"]
+        elif how == "shape":
+            arrays["x_train"] = arrays["x_train"].reshape(60, 784)
+        elif how == "dtype":
+            arrays["y_train"] = arrays["y_train"].astype("int64")
+        elif how == "pixel":
+            arrays["x_test"] = arrays["x_test"].copy()
+            arrays["x_test"][3, 4, 5] ^= 1
+        elif how == "pickled":
+            arrays["x_train"] = np.array([{"digit": 1}], dtype=object)
+        np.savez(path, **arrays)
+        if how == "truncated":
+            path.write_bytes(path.read_bytes()[:-3_000])
+        elif how == "flipped byte":
+            content = bytearray(path.read_bytes())
+            content[5_000] ^= 255
+            path.write_bytes(content)
+
+
+BROKEN = {
+    "missing": "does not exist",
+    "folder": "is a folder",
+    "text": "is not an npz archive",
+    "empty": "truncated",
+    "single array": "single array",
+    "truncated": "truncated or damaged",
+    "flipped byte": "truncated or damaged",
+    "no x_test": "no array called x_test",
+    "shape": "(60, 784) instead of (60, 28, 28)",
+    "dtype": "int64 instead of uint8",
+    "pixel": "other content than MNIST in x_test",
+    "pickled": "never loaded",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_named_file_is_refused(how, fake, alone, monkeypatch):
+    path = alone / "m.npz"
+    _break(fake, path, how)
+    _named(monkeypatch, path)
+    with pytest.raises(BookError) as caught:
+        load_mnist(10, 10)
+    message = str(caught.value)
+    assert BROKEN[how] in message and str(path) in message and "unset MNIST_NPZ" in message
+    assert "\n" not in message
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("how", ["text", "truncated", "pixel", "pickled"])
+def test_a_corrupt_cache_is_refused_and_kept(how, fake, alone):
+    cached = alone / "keras" / "datasets" / "mnist.npz"
+    cached.parent.mkdir(parents=True)
+    _break(fake, cached, how)
+    with pytest.raises(BookError, match="delete this file"):
+        load_mnist(10, 10)
+    assert cached.exists()
+
+
+@pytest.fixture
+def server(fake, alone, monkeypatch):
+    """A server for the fake archive; `behaviour["slow"]` makes it trickle."""
+    np.savez(alone / "m.npz", **fake)
+    content, behaviour = (alone / "m.npz").read_bytes(), {"slow": False, "body": None}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            if not behaviour["slow"]:
+                self.wfile.write(behaviour["body"] or content)
+            while behaviour["slow"]:
+                try:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+                except OSError:
+                    return
+
+        def log_message(self, *arguments):
+            pass
+
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    monkeypatch.setattr(data, "KERAS_URL", f"http://127.0.0.1:{web.server_port}/mnist.npz")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield behaviour
+    behaviour["slow"] = False
+    web.shutdown()
+
+
+def test_download_is_cached(server, alone, monkeypatch):
+    first = load_mnist(10, 10)
+    cached = alone / "keras" / "datasets" / "mnist.npz"
+    assert [p.name for p in cached.parent.iterdir()] == ["mnist.npz"]
+    monkeypatch.setattr(data, "KERAS_URL", "http://127.0.0.1:9/none")
+    np.testing.assert_array_equal(load_mnist(10, 10).x_train, first.x_train)
+
+
+def test_download_into_a_home_that_cannot_be_written(server, alone, monkeypatch):
+    (alone / "blocked").write_text("a file where the folder should be")
+    monkeypatch.setenv("KERAS_HOME", str(alone / "blocked" / "keras"))
+    assert load_mnist(10, 10).source == "Keras's download"
+
+
+def test_slow_download_is_given_up(server, alone, monkeypatch):
+    server["slow"] = True
+    monkeypatch.setattr(data, "DOWNLOAD_SECONDS", 0.5)
+    began = time.monotonic()
+    assert "sample" in load_mnist(10, 10).source
+    assert time.monotonic() - began < 15
+    assert not (alone / "keras").exists()
+
+
+def test_a_login_page_instead_of_mnist_is_not_cached(server, alone):
+    server["body"] = b"<html>Please sign in</html>"
+    assert "sample" in load_mnist(10, 10).source
+    assert not (alone / "keras").exists()
+
+
+def test_sample_without_a_network(alone, capsys):
+    mnist = load_mnist(2_500, 1_000)
+    assert "5,000-digit sample" in capsys.readouterr().out
+    assert len(mnist.x_test) == 1_500
+    everything = np.concatenate([mnist.x_train, mnist.x_val, mnist.x_test]).reshape(5_000, -1)
+    assert len(np.unique(everything, axis=0)) == 5_000  # no image in two sets
+    labels = np.concatenate([mnist.y_train, mnist.y_val, mnist.y_test])
+    assert (np.bincount(labels) == 500).all()
+    with pytest.raises(BookError, match="shrink=True"):
+        load_mnist(42_000, 18_000)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"n_train": 0},
+        {"n_train": 2.5},
+        {"n_val": 0},
+        {"label_noise": 1.0},
+        {"label_noise": -0.1},
+        {"label_noise": float("nan")},
+        {"n_train": 60_000},
+    ],
+)
+def test_arguments_out_of_range(arguments, alone):
+    with pytest.raises(BookError, match=next(iter(arguments))) as caught:
+        load_mnist(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not os.environ.get("MNIST_NPZ"), reason="MNIST_NPZ is not set")
+def test_the_full_mnist(tmp_path, monkeypatch):
+    path = tmp_path / "mnist.npz"
+    shutil.copy(os.environ["MNIST_NPZ"], path)
+    mnist = load_mnist(42_000, 18_000)
+    assert len(mnist.x_test) == 10_000
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["x_train"][59_999, 14, 14] ^= 1
+    np.savez(path, **arrays)
+    monkeypatch.setenv("MNIST_NPZ", str(path))
+    with pytest.raises(BookError, match="other content"):
+        load_mnist()

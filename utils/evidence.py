@@ -1,0 +1,97 @@
+"""Compare runs seed by seed, and let a false sentence stop the build."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from utils import BookError
+
+
+class Difference(NamedTuple):
+    """A mean difference over pairs and its confidence interval, from `low` to `high`."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    def __str__(self):
+        return f"{self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f}, {self.pairs} pairs)"
+
+
+class ClaimFailed(BookError):
+    """A sentence of the book that this run does not support."""
+
+
+def paired_difference(treated, baseline):
+    """Return the mean of `treated - baseline` over pairs, with its 95 % confidence interval.
+
+    Both are Series over the same seeds, such as `runs.scores["test_accuracy"]`, in the unit
+    of the result. The interval is Student's t for paired samples (`scipy.stats.ttest_rel`):
+    it speaks of other seeds, not of other training images. Raises `BookError` for fewer than
+    two pairs, different seeds or values that are not finite.
+    """
+    treated, baseline = pd.Series(treated), pd.Series(baseline)
+    if len(treated) < 2 or not treated.index.equals(baseline.index):
+        raise BookError(
+            f"a paired difference needs the same seeds on both sides, at least two: got "
+            f"{list(treated.index)} and {list(baseline.index)}."
+        )
+    differences = (treated - baseline).to_numpy(float)
+    if not np.isfinite(differences).all():
+        raise BookError("a paired difference needs finite numbers: a run gave NaN or infinity.")
+    mean = differences.mean()
+    low = high = mean
+    if np.ptp(differences) > 0:
+        low, high = stats.ttest_rel(treated, baseline).confidence_interval(0.95)
+    return Difference(float(mean), float(low), float(high), len(differences))
+
+
+def comparison(runs):
+    """Return a table with a row per run and its paired difference from the first, the baseline.
+
+    `runs` maps a label to what `train_seeds` returned, with `accuracy` and `log_loss` among
+    the compiled metrics. Accuracies are in percent, differences of accuracy in percentage
+    points; an interval is the 95 % interval of `paired_difference`.
+    """
+    (_, first), *_ = runs.items()
+    rows = {}
+    for label, run in runs.items():
+        scores = run.scores
+        rows[label] = {
+            "train accuracy, %": f"{100 * scores.train_accuracy.mean():.1f}",
+            "test accuracy, %": f"{100 * scores.test_accuracy.mean():.2f}",
+            "difference, points": "baseline",
+            "test log-loss": f"{scores.test_log_loss.mean():.3f}",
+            "difference": "baseline",
+        }
+        if run is not first:
+            points = paired_difference(100 * scores.test_accuracy, 100 * first.scores.test_accuracy)
+            loss = paired_difference(scores.test_log_loss, first.scores.test_log_loss)
+            rows[label]["difference, points"] = _interval(points, 2)
+            rows[label]["difference"] = _interval(loss, 3)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _interval(difference, digits):
+    """Write a difference as "mean (low to high)"."""
+    mean, low, high = (f"{value:+.{digits}f}" for value in difference[:3])
+    return f"{mean} ({low} to {high})"
+
+
+def claim(text, holds, *evidence):
+    """Print the sentence with a tick if it holds; raise `ClaimFailed` with the evidence if not.
+
+    `holds` is a single true or false value; anything else raises `BookError`.
+    """
+    if not isinstance(holds, (bool, np.bool_)):
+        raise BookError(f"claim: {holds!r} is neither true nor false; pass a comparison.")
+    if not holds:
+        seen = f" Seen instead: {'; '.join(map(str, evidence))}." if evidence else ""
+        raise ClaimFailed(
+            f"✗ “{text}” does not hold in this run.{seen} If you changed a line above, this is "
+            "what your change did. If you changed nothing, see “A claim failed” in the FAQ."
+        )
+    print(f"✓ {text}")
