@@ -1,8 +1,15 @@
 """`train_seeds` against `fit`, against NumPy, and against misuse."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, regularizers
 
 import utils.training as training
@@ -12,14 +19,16 @@ from utils.training import train_seeds
 FIVE = range(5)
 
 
-def network(penalty=None, rate=0.0, norm=False, optimizer="adam"):
+def network(penalty=None, rate=0.0, optimizer="adam", limit=None, extra=None, kind=None):
     """Return a function that builds a small compiled network."""
 
     def build():
-        model = keras.Sequential([keras.Input((2, 2, 1)), layers.Flatten()])
-        model.add(layers.Dense(8, activation="relu", kernel_regularizer=penalty))
-        if norm:
-            model.add(layers.BatchNormalization())
+        model = (kind or keras.Sequential)([keras.Input((2, 2, 1)), layers.Flatten()])
+        model.add(
+            layers.Dense(8, "relu", kernel_regularizer=penalty, kernel_constraint=limit),
+        )
+        if extra:
+            model.add(extra())
         if rate:
             model.add(layers.Dropout(rate))
         model.add(layers.Dense(3, activation="softmax"))
@@ -58,11 +67,12 @@ def fit(build, tiny, seed, epochs):
         network(),
         network(regularizers.L2(0.01)),
         network(regularizers.L1(0.01)),
-        network(norm=True),
+        network(extra=layers.BatchNormalization),
         network(optimizer=keras.optimizers.SGD(0.05, momentum=0.9)),
         network(optimizer=keras.optimizers.AdamW(0.01, weight_decay=0.1)),
+        network(limit=keras.constraints.MaxNorm(0.7)),
     ],
-    ids=["plain", "L2", "L1", "batch normalization", "momentum", "AdamW"],
+    ids=["plain", "L2", "L1", "batch normalization", "momentum", "AdamW", "max-norm"],
 )
 def test_equals_fit(build, tiny):
     """70 images in batches of 16: the last mini-batch has 6, as in `fit`."""
@@ -98,7 +108,7 @@ def test_a_seed_does_not_depend_on_its_companions(tiny):
 def test_groups_of_seeds_change_nothing_but_rounding(tiny, monkeypatch):
     build = network(rate=0.3)
     together = train_seeds(build, tiny, 2, FIVE, 16)
-    monkeypatch.setattr(training, "CHUNK_BYTES", 2 * 4 * build().count_params())
+    monkeypatch.setattr(training, "GROUP_BYTES", 2 * 4 * build().count_params())  # 2 + 2 + 1
     apart = train_seeds(build, tiny, 2, FIVE, 16)
     np.testing.assert_allclose(together.scores, apart.scores, rtol=1e-4)
     assert list(apart.scores.index) == list(FIVE) and len(apart.models) == 5
@@ -145,7 +155,9 @@ def test_dropout_agrees_with_fit_in_distribution(tiny):
     ours = train_seeds(build, tiny, 5, range(30), 16).scores["test_log_loss"]
     theirs = []
     for seed in range(100, 110):
-        model, _ = fit(build, tiny, seed, epochs=5)
+        keras.utils.set_random_seed(seed)
+        model = build()
+        model.fit(tiny.x_train, tiny.y_train, batch_size=16, epochs=5, verbose=0)
         theirs.append(model.evaluate(tiny.x_test, tiny.y_test, verbose=0)[2])
     error = np.hypot(ours.std() / 30**0.5, np.std(theirs) / 10**0.5)
     assert abs(ours.mean() - np.mean(theirs)) < 4.5 * error
@@ -208,6 +220,122 @@ def test_learning_rate_schedule_and_frozen_layer(tiny):
     np.testing.assert_array_equal(runs.models[0].layers[1].kernel, model.layers[1].kernel)
 
 
+class OwnStep(keras.Sequential):
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+class Counting(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+        return x
+
+
+class Noise(layers.Layer):
+    def call(self, x, training=False):
+        return x + keras.random.normal((8,)) if training else x
+
+
+def no_decay_of_biases():
+    optimizer = keras.optimizers.AdamW(0.01)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (network(kind=OwnStep), "OwnStep has its own train_step"),
+        (network(optimizer=keras.optimizers.Lamb()), "Lamb may mix"),
+        (network(optimizer=keras.optimizers.Adam(clipnorm=1.0)), "clipnorm"),
+        (network(extra=Counting), "AssignAddVariableOp"),
+        (network(extra=Noise), "ReadVariableOp"),
+    ],
+    ids=["train_step", "Lamb", "clipnorm", "state", "randomness"],
+)
+def test_falls_back_to_fit_and_says_so(build, reason, tiny, capsys):
+    """The fallback gives what `fit` gives, and the same metrics as the usual way."""
+    runs = train_seeds(build, tiny, 2, [4, 7], 16)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and reason in said[0] and "by `fit`" in said[0]
+    keras.utils.set_random_seed(7)
+    model = build()
+    keras.utils.set_random_seed(7)
+    rng = np.random.default_rng(7)
+    rows = np.concatenate([rng.permutation(len(tiny.x_train)) for _ in range(2)])
+    for epoch in range(2):
+        order = rows[epoch * 70 : (epoch + 1) * 70]
+        x, y = tiny.x_train[order], tiny.y_train[order]
+        expected = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
+        for name, values in expected.items():
+            np.testing.assert_allclose(runs.history[name][1, epoch], values, rtol=1e-5)
+    usual = train_seeds(network(), tiny, 2, [4], 16)
+    assert set(runs.history) == set(usual.history)
+    assert set(runs.scores) == set(usual.scores)
+
+
+def test_names_left_out_of_weight_decay_are_not_forgotten(tiny, capsys):
+    def build():
+        model = network()()
+        model.compile(no_decay_of_biases(), "sparse_categorical_crossentropy")
+        return model
+
+    train_seeds(build, tiny, 1, [0], 16)
+    assert "exclude_from_weight_decay" in capsys.readouterr().out
+
+
+def test_early_stopping_in_the_fallback(tiny):
+    rule = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
+    usual, other = (
+        train_seeds(network(optimizer=o, kind=k), tiny, 25, [0, 1], 16, callbacks=[rule])
+        for o, k in ((keras.optimizers.Adam(0.1), None), (keras.optimizers.Adam(0.1), OwnStep))
+    )
+    np.testing.assert_allclose(usual.history["loss"], other.history["loss"], rtol=1e-3)
+    np.testing.assert_allclose(usual.scores, other.scores[usual.scores.columns], rtol=1e-3)
+
+
+INTERRUPTED = """
+import keras, numpy as np, signal, sys, time
+from keras import layers
+from utils.data import Mnist
+from utils.training import train_seeds
+x, y = np.zeros((2000, 28, 28, 1), "float32"), np.arange(2000) % 10
+mnist = Mnist(x, y, x[:100], y[:100], x[:100], y[:100], "zeros")
+def build():
+    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten()])
+    model.add(layers.Dense(256, "relu"))
+    model.add(layers.Dense(10, "softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+train_seeds(build, mnist, 1)
+print("ready", flush=True)
+try:
+    train_seeds(build, mnist, 100_000)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print(train_seeds(build, mnist, 1).scores.shape, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
+def test_an_interrupted_run_ends_at_once_and_the_next_one_works():
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(8)  # well inside the training
+    child.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    assert child.stdout.readline() == "interrupted\n"
+    assert time.monotonic() - start < 2
+    assert child.stdout.readline() == "(10, 4)\n"
+    assert child.wait() == 0
+
+
 def no_model():
     return None
 
@@ -226,8 +354,6 @@ def uncompiled():
         (no_model, {}, "NoneType instead of a Keras model"),
         ("network", {}, "str instead of a Keras model"),
         (uncompiled, {}, "not compiled"),
-        (network(optimizer=keras.optimizers.Lamb()), {}, "Lamb mixes weights"),
-        (network(optimizer=keras.optimizers.Adam(clipnorm=1.0)), {}, "clipnorm"),
     ],
 )
 def test_misuse(build, arguments, message, tiny):

@@ -1,8 +1,10 @@
 """Train one Keras network from many seeds, side by side in one graph."""
 
 import copy
+import functools
 import gc
 import itertools
+import math
 from dataclasses import dataclass
 
 import keras
@@ -13,9 +15,11 @@ from tqdm.auto import tqdm
 
 from utils import BookError
 
+GROUP_BYTES = 32e6  # seeds whose weights together take more are trained in several groups
+STEPS = 24  # mini-batches between two looks at the keyboard, so that Ctrl-C ends a run at once
 # Optimizers that treat every weight by itself, so that seeds stacked in one array stay apart.
-CHUNK_BYTES = 32e6  # seeds whose weights together take more are trained in several groups
-ELEMENTWISE = ("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "lion")
+ELEMENTWISE = {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lion"}
+MIXING = ("clipnorm", "global_clipnorm", "use_ema", "gradient_accumulation_steps")
 
 
 @dataclass
@@ -45,9 +49,13 @@ def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, cal
     depends on the seed alone, so that two networks meet their mini-batches in the same order.
     `callbacks` may hold `keras.callbacks.EarlyStopping` objects, honoured seed by seed.
 
+    What cannot be stacked (a `train_step` of one's own, an optimizer that mixes weights, a
+    layer with state or randomness that Keras does not know) is trained by `fit`, one seed after
+    the other, and one printed line says so.
+
     Returns `Runs`. Raises `BookError` for no seeds, repeated seeds, fewer than one epoch,
-    another callback, an optimizer that mixes weights, or a `build_model` that returns
-    something other than a compiled Keras model.
+    another callback, or a `build_model` that returns something other than a new, compiled
+    Keras model.
     """
     seeds = _check(seeds, epochs, callbacks)
     models = [_build(build_model, seed, mnist) for seed in seeds]
@@ -56,61 +64,19 @@ def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, cal
             "build_model returned the same model twice, so that one seed would continue the "
             "other's training: build a new model in each call."
         )
-    size = max(1, int(CHUNK_BYTES // (4 * models[0].count_params())))
-    groups = np.array_split(np.arange(len(seeds)), -(-len(seeds) // size))
-    with tqdm(total=len(groups) * epochs, desc=f"{len(seeds)} seeds", disable=None) as progress:
-        parts = [
-            _train_group(
-                [models[i] for i in group],
-                [seeds[i] for i in group],
-                mnist,
-                epochs,
-                batch_size,
-                callbacks,
-                progress,
-            )
-            for group in groups
-        ]
-    history = {name: np.concatenate([p.history[name] for p in parts]) for name in parts[0].history}
-    scores = pd.concat([part.scores for part in parts])
-    return Runs(history, scores, models)
+    arguments = seeds, mnist, epochs, batch_size, callbacks
+    try:
+        _check_stackable(models)
+        history, scores = _train_side_by_side(models, *arguments)
+    except _NotStackableError as reason:
+        print(f"train_seeds: {reason}, so the seeds are trained by `fit`, one after the other.")
+        models = [_build(build_model, seed, mnist) for seed in seeds]
+        history, scores = _train_one_by_one(models, *arguments)
+    return Runs(history, pd.DataFrame(scores, index=pd.Index(seeds, name="seed")), models)
 
 
-def _train_group(models, seeds, mnist, epochs, batch_size, callbacks, progress):
-    """Train a few seeds side by side; see `train_seeds`."""
-    graph = _SeedGraph(models, mnist, batch_size)
-    stoppers = [[_attach(rule, model, mnist) for rule in callbacks] for model in models]
-    orders = [np.random.default_rng(seed) for seed in seeds]
-    history, running, trained = {}, np.ones(len(seeds), bool), np.zeros(len(seeds), int)
-
-    for epoch in range(epochs):
-        order = np.stack([rng.permutation(len(mnist.x_train)) for rng in orders])
-        logs = graph.train(order) | graph.evaluate(mnist.x_val, mnist.y_val, "val_")
-        for name, values in logs.items():
-            blank = np.full((len(seeds), epochs), np.nan)
-            history.setdefault(name, blank)[running, epoch] = values[running]
-        trained[running] += 1
-        if callbacks or epoch == epochs - 1:
-            graph.store(running)
-        for i in np.flatnonzero(running):
-            for callback in stoppers[i]:
-                callback.on_epoch_end(epoch, {name: logs[name][i] for name in logs})
-            running[i] = not getattr(models[i], "stop_training", False)
-        progress.update()
-        if not running.any():
-            break
-
-    for callback in itertools.chain(*stoppers):
-        callback.on_train_end()
-    graph.load()
-    scores = {"epochs": trained}
-    for split in ("train", "val", "test"):
-        images, labels = (getattr(mnist, f"{axis}_{split}") for axis in "xy")
-        scores |= graph.evaluate(images, labels, f"{split}_")
-    index = pd.Index(seeds, name="seed")
-    del graph
-    gc.collect()  # the graph and its variables refer to each other
-    return Runs(history, pd.DataFrame(scores, index=index), models)
+class _NotStackableError(Exception):
+    """Why the seeds of a model cannot be trained in one graph."""
 
 
 def _check(seeds, epochs, callbacks):
@@ -143,16 +109,124 @@ def _build(build_model, seed, mnist):
             "build_model returned a model that is not compiled: call "
             "model.compile(optimizer=…, loss=…, metrics=…) before returning it."
         )
-    optimizer = model.optimizer
-    clips = optimizer.clipnorm or optimizer.global_clipnorm
-    if type(optimizer).__name__.lower() not in ELEMENTWISE or clips:
-        raise BookError(
-            f"the optimizer {type(optimizer).__name__}{' with clipnorm' * bool(clips)} mixes "
-            f"weights, so that seeds cannot be stacked: use one of {', '.join(ELEMENTWISE)}."
-        )
     if not model.built:
         model(mnist.x_train[:1])
     return model
+
+
+def _check_stackable(models):
+    """Raise `_NotStackableError` for what is known before a step is traced."""
+    model, optimizer = models[0], models[0].optimizer
+    for method in ("train_step", "test_step"):
+        if getattr(type(model), method) is not getattr(keras.Model, method):
+            raise _NotStackableError(f"{type(model).__name__} has its own {method}")
+    name = type(optimizer).__name__
+    if type(optimizer) is not getattr(keras.optimizers, name, None) or name not in ELEMENTWISE:
+        raise _NotStackableError(f"the optimizer {name} may mix the weights of several seeds")
+    for option in MIXING:
+        if getattr(optimizer, option):
+            raise _NotStackableError(f"{option} is not a matter of single weights")
+    if hasattr(optimizer, "_exclude_from_weight_decay_pattern"):
+        raise _NotStackableError("exclude_from_weight_decay goes by the names of the weights")
+    if len({str([v.shape for v in model.variables]) for model in models}) > 1:
+        raise _NotStackableError("build_model returned networks of different shapes")
+
+
+def _train_side_by_side(models, seeds, mnist, epochs, batch_size, callbacks):
+    """Return history and scores of all seeds, trained in groups that fit in the memory."""
+    n_groups = math.ceil(len(models) * models[0].count_params() * 4 / GROUP_BYTES)
+    size = math.ceil(len(models) / n_groups)
+    graph, parts = None, []
+    with tqdm(total=n_groups * epochs, desc=f"{len(seeds)} seeds", disable=None) as progress:
+        for group in (slice(start, start + size) for start in range(0, len(models), size)):
+            if graph is None or len(models[group]) < size:
+                graph = _SeedGraph(models[group], mnist, batch_size)
+            else:
+                graph.start(models[group])
+            parts.append(_train_group(graph, seeds[group], mnist, epochs, callbacks, progress))
+    del graph
+    gc.collect()  # the graph and its variables refer to each other
+    return ({k: np.concatenate([p[i][k] for p in parts]) for k in parts[0][i]} for i in (0, 1))
+
+
+def _train_group(graph, seeds, mnist, epochs, callbacks, progress):
+    """Train the seeds of one graph; return their history and scores."""
+    models = graph.models
+    stoppers = [[_attach(rule, model, mnist) for rule in callbacks] for model in models]
+    orders = [np.random.default_rng(seed) for seed in seeds]
+    history, running, trained = {}, np.ones(len(seeds), bool), np.zeros(len(seeds), int)
+
+    for epoch in range(epochs):
+        order = np.stack([rng.permutation(len(mnist.x_train)) for rng in orders])
+        try:
+            logs = graph.train(order) | graph.evaluate(mnist.x_val, mnist.y_val, "val_")
+        except _NotStackableError:
+            raise
+        except Exception as error:  # the reader's own mistakes come back when `fit` is tried
+            reason = f"the network does not run for several seeds at once ({type(error).__name__})"
+            raise _NotStackableError(reason) from error
+        for name, values in logs.items():
+            blank = np.full((len(seeds), epochs), np.nan)
+            history.setdefault(name, blank)[running, epoch] = values[running]
+        trained[running] += 1
+        if callbacks or epoch == epochs - 1:
+            graph.store(running)
+        for i in np.flatnonzero(running):
+            for callback in stoppers[i]:
+                callback.on_epoch_end(epoch, {name: logs[name][i] for name in logs})
+            running[i] = not getattr(models[i], "stop_training", False)
+        progress.update()
+        if not running.any():
+            break
+
+    for callback in itertools.chain(*stoppers):
+        callback.on_train_end()
+    graph.load()
+    scores = {"epochs": trained}
+    for split, images, labels in _splits(mnist):
+        scores |= graph.evaluate(images, labels, split)
+    return history, scores
+
+
+def _train_one_by_one(models, seeds, mnist, epochs, batch_size, callbacks):
+    """Return history and scores of all seeds, each trained by Keras's own `fit`."""
+    history, scores = {}, {}
+    for i, model in enumerate(tqdm(models, desc="seeds", disable=None)):
+        keras.utils.set_random_seed(seeds[i])
+        log = model.fit(
+            _batches(mnist, seeds[i], batch_size),
+            steps_per_epoch=math.ceil(len(mnist.x_train) / batch_size),
+            epochs=epochs,
+            shuffle=False,
+            verbose=0,
+            validation_data=(mnist.x_val, mnist.y_val),
+            callbacks=copy.deepcopy(list(callbacks)),
+        ).history
+        row = {"epochs": len(log["loss"])}
+        for split, images, labels in _splits(mnist):
+            values = model.evaluate(images, labels, verbose=0, return_dict=True)
+            row |= {split + name: value for name, value in values.items()}
+        for name, values in log.items():
+            blank = np.full((len(models), epochs), np.nan)
+            history.setdefault(name, blank)[i, : len(values)] = values
+        for name, value in row.items():
+            scores.setdefault(name, []).append(value)
+    return history, scores
+
+
+def _batches(mnist, seed, size):
+    """Yield the mini-batches of one seed without end, in another order in every epoch."""
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(len(mnist.x_train))
+        for rows in (order[start : start + size] for start in range(0, len(order), size)):
+            yield mnist.x_train[rows], mnist.y_train[rows]
+
+
+def _splits(mnist):
+    """Return the prefix of the scores, the images and the labels of each split."""
+    names = ("train", "val", "test")
+    return [(f"{n}_", getattr(mnist, f"x_{n}"), getattr(mnist, f"y_{n}")) for n in names]
 
 
 def _create_metrics(model, mnist):
@@ -182,21 +256,35 @@ class _SeedGraph:
         self.models, self.batch_size = models, batch_size
         self.model = model = models[0]
         _create_metrics(model, mnist)
+        model.reset_metrics()
         self.images, self.labels = tf.constant(mnist.x_train), tf.constant(mnist.y_train)
         self.weights = [keras.Variable(values) for values in self._stacked("trainable_variables")]
+        for weight, own in zip(self.weights, model.trainable_variables, strict=True):
+            if own.constraint:
+                weight.constraint = functools.partial(tf.vectorized_map, own.constraint)
         self.state = [tf.Variable(values) for values in self._stacked("non_trainable_variables")]
         self.stacks = {
             "trainable_variables": [weight.value for weight in self.weights],
             "non_trainable_variables": self.state,
         }
-        shapes = [(len(models), *v.shape) for v in model.metrics_variables]
-        self.totals = [tf.Variable(tf.zeros(shape)) for shape in shapes]
+        zeros = [np.stack([np.asarray(v)] * len(models)) for v in model.metrics_variables]
+        self.zeros, self.totals = zeros, [tf.Variable(values) for values in zeros]
         config = keras.optimizers.serialize(model.optimizer)
         self.optimizer = keras.optimizers.deserialize(config)
         self.optimizer.build(self.weights)
+        self.untrained = [np.asarray(v) for v in self.optimizer.variables]
         # With one device the sum over devices is the identity, but TensorFlow registers it
         # for ever, together with this graph and all its variables: leave it out.
         self.optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+        # An optimizer's many small operations become one pass over the memory.
+        self._apply = tf.function(lambda *grads: self.optimizer.apply(grads), jit_compile=True)
+
+    def start(self, models):
+        """Put other models of the same architecture in the place of those of before."""
+        self.models = models
+        self.load()
+        for variable, values in zip(self.optimizer.variables, self.untrained, strict=True):
+            variable.assign(values)
 
     def _stacked(self, attribute):
         """Return the models' variables, stacked along a new first axis of seeds."""
@@ -205,7 +293,8 @@ class _SeedGraph:
 
     def _forward(self, weights, state, totals, x, y, training):
         """Run one seed; return its loss and its new state and metric totals."""
-        model = self.model
+        model, graph = self.model, tf.compat.v1.get_default_graph()
+        before = len(graph.get_operations())
         variables = (
             model.trainable_variables + model.non_trainable_variables + model.metrics_variables
         )
@@ -219,6 +308,12 @@ class _SeedGraph:
                 [tf.convert_to_tensor(scope.get_current_value(v)) for v in group]
                 for group in (model.non_trainable_variables, model.metrics_variables)
             ]
+        for operation in graph.get_operations()[before:]:
+            if operation.op_def.is_stateful and operation.type != "Placeholder":
+                raise _NotStackableError(
+                    f"the network keeps state or draws random numbers ({operation.type}) "
+                    "outside Keras's own variables"
+                )
         return loss, *after
 
     def _step(self, rows):
@@ -233,22 +328,22 @@ class _SeedGraph:
                 warn=False,
             )
             loss = tf.reduce_sum(loss)
-        self.optimizer.apply(tape.gradient(loss, weights))
+        self._apply(*tape.gradient(loss, weights))
         for variable, value in zip(self.state + self.totals, state + totals, strict=True):
             variable.assign(value)
 
-    @tf.function
-    def _epoch(self, order):
-        """Run one epoch over `order`, image indices of shape (seeds, images)."""
-        size, images = self.batch_size, order.shape[1]
-        for total in self.totals:
-            total.assign(tf.zeros_like(total))
-        for step in tf.range(images // size):
-            self._step(order[:, step * size : (step + 1) * size])
-        if images % size:  # the last, smaller mini-batch, as in `fit`
-            self._step(order[:, images - images % size :])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None], tf.int64)])
+    def _steps(self, order):
+        """Take one step per mini-batch of `order`; the last one may be smaller, as in `fit`."""
+        order = tf.ensure_shape(order, [len(self.models), None])
 
-    @tf.function(reduce_retracing=True)
+        def body(start):
+            self._step(order[:, start : start + self.batch_size])
+            return [start + self.batch_size]
+
+        tf.while_loop(lambda start: start < tf.shape(order)[1], body, [0])
+
+    @tf.function(autograph=False, reduce_retracing=True)
     def _totals_on(self, totals, x, y):
         """Add a batch of images, the same for all seeds, to the metric totals."""
         weights = [w.value for w in self.weights]
@@ -259,19 +354,25 @@ class _SeedGraph:
         )
 
     def train(self, order):
-        """Train one epoch; return each metric as an array with a value per seed."""
-        self._epoch(tf.constant(order))
+        """Train one epoch over `order`, image indices of shape (seeds, images).
+
+        Returns each metric as an array with a value per seed.
+        """
+        for total, zero in zip(self.totals, self.zeros, strict=True):
+            total.assign(zero)
+        for columns in range(0, order.shape[1], STEPS * self.batch_size):
+            self._steps(tf.constant(order[:, columns : columns + STEPS * self.batch_size]))
         return self._results(_values(self.totals), "")
 
     def evaluate(self, images, labels, prefix, batch_size=1_000):
         """Return each metric, named with the prefix, as an array with a value per seed."""
-        totals = [tf.zeros_like(total) for total in self.totals]
+        totals = [tf.constant(zero) for zero in self.zeros]
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             totals = self._totals_on(totals, tf.constant(images[rows]), tf.constant(labels[rows]))
         return self._results(totals, prefix)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _scores(self, totals):
         """Turn the seeds' metric totals into the numbers that `fit` would report."""
 
