@@ -74,9 +74,10 @@ def fit(build, tiny, seed, epochs):
     ],
     ids=["plain", "L2", "L1", "batch normalization", "momentum", "AdamW", "max-norm"],
 )
-def test_equals_fit(build, tiny):
+def test_equals_fit(build, tiny, capsys):
     """70 images in batches of 16: the last mini-batch has 6, as in `fit`."""
     runs = train_seeds(build, tiny, epochs=3, seeds=[4, 7], batch_size=16)
+    assert not capsys.readouterr().out, "trained by fit, not side by side"
     for row, seed in enumerate([4, 7]):
         model, history = fit(build, tiny, seed, epochs=3)
         assert set(history) == set(runs.history)
