@@ -10,7 +10,7 @@ ifneq ($(strip $(MNIST_NPZ)),)
 export MNIST_NPZ := $(abspath $(MNIST_NPZ))
 endif
 
-.PHONY: help book test lab refresh serve lint clean
+.PHONY: help book test lab refresh bench serve lint clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -38,6 +38,9 @@ lab: $(READY) ## open the chapters in JupyterLab
 
 refresh: $(READY) ## re-execute the chapters and store their outputs (needs the full MNIST)
 	$(BIN)/python tests/refresh.py $(CHAPTERS)
+
+bench: $(READY) ## time train_seeds against fit and, where installed, PyTorch, scikit-learn, JAX
+	$(BIN)/python benchmarks/bench.py
 
 serve: book ## show the built site on http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

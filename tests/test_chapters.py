@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
+CHAPTERS = [path for path in NOTEBOOKS if path.name[:2].isdigit()]
 TECHNIQUES = [path for path in CHAPTERS if path.name < "07"]
 BANNED = {  # calls that are gone, that hide a seed, or that spoil stored outputs
     "ImageDataGenerator": "augmentation layers",
@@ -34,8 +35,13 @@ def pages_in_toc():
 
 def test_every_notebook_is_in_the_table_of_contents():
     listed = {page for page in pages_in_toc() if (ROOT / f"{page}.ipynb").exists()}
-    assert listed == {f"chapters/{path.stem}" for path in CHAPTERS}
+    assert listed == {f"chapters/{path.stem}" for path in NOTEBOOKS}
     assert len(CHAPTERS) >= 7
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
 
 
 @pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
@@ -55,13 +61,13 @@ def without_fences(text):
     return re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
 
 
-def test_executed_from_first_to_last(chapter):
-    counts = [cell.execution_count for cell in cells(chapter, "code")]
+def test_executed_from_first_to_last(notebook):
+    counts = [cell.execution_count for cell in cells(notebook, "code")]
     assert counts == list(range(1, len(counts) + 1))
 
 
-def test_outputs_hold_results_only(chapter):
-    for cell in cells(chapter, "code"):
+def test_outputs_hold_results_only(notebook):
+    for cell in cells(notebook, "code"):
         for output in cell.outputs:
             assert output.output_type != "error", cell.source
             assert output.get("name") != "stderr", cell.source
@@ -71,14 +77,14 @@ def test_outputs_hold_results_only(chapter):
         assert not any("timestamp" in key or "iopub" in key for key in cell.metadata)
 
 
-def test_full_mnist_in_stored_outputs(chapter):
-    text = "".join(o.get("text", "") for cell in cells(chapter, "code") for o in cell.outputs)
+def test_full_mnist_in_stored_outputs(notebook):
+    text = "".join(o.get("text", "") for cell in cells(notebook, "code") for o in cell.outputs)
     assert "MNIST:" in text and "sample" not in text.split("MNIST:")[1].split("\n")[0]
 
 
-def test_one_title(chapter):
-    assert re.match(r"# \S", chapter.cells[0].source)
-    titles = re.findall(r"^# .*", without_fences(prose(chapter)), flags=re.M)
+def test_one_title(notebook):
+    assert re.match(r"# \S", notebook.cells[0].source)
+    titles = re.findall(r"^# .*", without_fences(prose(notebook)), flags=re.M)
     assert len(titles) == 1
 
 
@@ -103,22 +109,22 @@ def test_exercises_have_solutions(chapter):
     assert "claim(" in hidden[-1].source
 
 
-def test_code_cells_are_short(chapter):
-    lengths = [len(cell.source.splitlines()) for cell in cells(chapter, "code")]
+def test_code_cells_are_short(notebook):
+    lengths = [len(cell.source.splitlines()) for cell in cells(notebook, "code")]
     assert max(lengths) <= 20
     assert sorted(lengths)[len(lengths) // 2] <= 12
 
 
-def test_no_banned_call(chapter):
-    for cell in cells(chapter, "code"):
+def test_no_banned_call(notebook):
+    for cell in cells(notebook, "code"):
         ast.parse(cell.source)
         for call, instead in BANNED.items():
             assert call not in cell.source, f"{call}: use {instead}"
 
 
-def test_figures_have_alt_text_and_captions(chapter):
+def test_figures_have_alt_text_and_captions(notebook):
     names = []
-    for cell in cells(chapter, "code"):
+    for cell in cells(notebook, "code"):
         images = [o for o in cell.outputs if "image/png" in o.get("data", {})]
         meta = cell.metadata.get("mystnb", {})
         assert bool(images) == bool(meta), f"figure without alt text, or the reverse: {cell.source}"
@@ -127,7 +133,7 @@ def test_figures_have_alt_text_and_captions(chapter):
             assert len(meta["image"]["alt"]) > 60, "alt text says what is seen"
             assert len(meta["figure"]["caption"]) > 20
             names.append(meta["figure"]["name"])
-    assert len(set(names)) == len(names) >= 2
+    assert len(set(names)) == len(names) >= 1
 
 
 def test_readme_shows_the_figure_of_chapter_4():
@@ -137,8 +143,8 @@ def test_readme_shows_the_figure_of_chapter_4():
     assert "_static/dropout.png" in (ROOT / "README.md").read_text("utf-8")
 
 
-def test_claims_are_compared_cells(chapter):
-    for cell in cells(chapter, "code"):
+def test_claims_are_compared_cells(notebook):
+    for cell in cells(notebook, "code"):
         calls = len(re.findall(r"^claim\(", cell.source, flags=re.M))
         tagged = "nbval-check-output" in cell.metadata.get("tags", [])
         assert bool(calls) == tagged, cell.source
@@ -146,7 +152,7 @@ def test_claims_are_compared_cells(chapter):
         assert sum(line.startswith("✓ ") for line in lines) == calls
         if calls:  # a number printed beside a claim would be compared with it
             assert len(lines) == calls and len(cell.outputs) == 1, cell.source
-    assert not re.search(r"nbval-(skip|ignore-output|raises-exception)", str(chapter))
+    assert not re.search(r"nbval-(skip|ignore-output|raises-exception)", str(notebook))
 
 
 @pytest.mark.parametrize("path", TECHNIQUES, ids=lambda path: path.stem)

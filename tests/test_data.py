@@ -87,13 +87,6 @@ def test_wrong_labels_are_drawn_evenly_from_the_nine_others():
     assert abs(np.delete(counts, 4) - 10_000).max() < 500  # five standard deviations
 
 
-def test_shrink(fake, alone, monkeypatch):
-    np.savez(alone / "m.npz", **fake)
-    _named(monkeypatch, alone / "m.npz")
-    mnist = load_mnist(700, 300, shrink=True)
-    assert (len(mnist.x_train), len(mnist.x_val)) == (42, 18)
-
-
 def _break(fake, path, how):
     """Write a broken file at `path`."""
     arrays = dict(fake)
@@ -234,7 +227,7 @@ def test_sample_without_a_network(alone, capsys):
     assert len(np.unique(everything, axis=0)) == 5_000  # no image in two sets
     labels = np.concatenate([mnist.y_train, mnist.y_val, mnist.y_test])
     assert (np.bincount(labels) == 500).all()
-    with pytest.raises(BookError, match="shrink=True"):
+    with pytest.raises(BookError, match="ask for fewer"):
         load_mnist(42_000, 18_000)
 
 

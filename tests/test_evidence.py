@@ -55,6 +55,11 @@ def test_claim_prints_or_raises(capsys):
     assert caught.value._render_traceback_() == [f"ClaimFailed: {caught.value}"]
 
 
+def test_a_failed_claim_shows_plain_numbers():
+    with pytest.raises(ClaimFailed, match=r"Seen instead: 0\.25; \{'a': 0\.5\}; \[0\.3333\]\."):
+        claim("Something.", False, np.float64(0.25), {"a": np.float64(0.5)}, np.array([1 / 3]))
+
+
 @pytest.mark.parametrize("holds", [None, 1, np.array([True, False]), np.nan, "yes"])
 def test_claim_takes_only_true_or_false(holds):
     with pytest.raises(BookError, match="neither true nor false"):

@@ -328,7 +328,7 @@ def test_an_interrupted_run_ends_at_once_and_the_next_one_works():
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, bufsize=1
     )
     assert child.stdout.readline() == "ready\n"
-    time.sleep(8)  # well inside the training
+    time.sleep(6)  # well inside the training
     child.send_signal(signal.SIGINT)
     start = time.monotonic()
     assert child.stdout.readline() == "interrupted\n"

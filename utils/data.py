@@ -55,7 +55,7 @@ class Mnist(NamedTuple):
     source: str
 
 
-def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, shrink=False):
+def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0):
     """Return `n_train` training, `n_val` validation and all test images of MNIST.
 
     Sources, in this order: the file that `$MNIST_NPZ` names (in the format of Keras's
@@ -66,8 +66,7 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, shrink=False
     `seed` draws the images: validation first, so that a larger `n_train` with the same
     `n_val` and `seed` contains the smaller one. `label_noise` is the share of *training*
     labels in [0, 1) that are replaced by another digit, drawn evenly from the nine wrong
-    ones; validation and test labels are never touched. With `shrink=True`, a source with too
-    few images is split in the same proportion instead of being refused.
+    ones; validation and test labels are never touched.
 
     Raises `BookError` for a file that is missing, damaged or not MNIST, for more images than
     there are, and for a `label_noise` outside [0, 1).
@@ -83,14 +82,10 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, shrink=False
     arrays, source = _find_source()
     available = len(arrays["x_train"])
     if n_train + n_val > available:
-        if not shrink:
-            raise BookError(
-                f"n_train={n_train:,} and n_val={n_val:,} ask for {n_train + n_val:,} images, "
-                f"but {source} has {available:,} outside its test set: ask for fewer, or "
-                "allow a smaller split with shrink=True."
-            )
-        n_train = round(available * n_train / (n_train + n_val))
-        n_val = available - n_train
+        raise BookError(
+            f"n_train={n_train:,} and n_val={n_val:,} ask for {n_train + n_val:,} images, "
+            f"but {source} has {available:,} outside its test set: ask for fewer."
+        )
 
     rng = np.random.default_rng(seed)
     order = rng.permutation(available)

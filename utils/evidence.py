@@ -89,7 +89,8 @@ def claim(text, holds, *evidence):
     if not isinstance(holds, (bool, np.bool_)):
         raise BookError(f"claim: {holds!r} is neither true nor false; pass a comparison.")
     if not holds:
-        seen = f" Seen instead: {'; '.join(map(str, evidence))}." if evidence else ""
+        with np.printoptions(precision=4, legacy="1.25"):  # 0.5, not np.float64(0.5)
+            seen = f" Seen instead: {'; '.join(map(str, evidence))}." if evidence else ""
         raise ClaimFailed(
             f"✗ “{text}” does not hold in this run.{seen} If you changed a line above, this is "
             "what your change did. If you changed nothing, see “A claim failed” in the FAQ."

@@ -269,10 +269,7 @@ class _SeedGraph:
         }
         zeros = [np.stack([np.asarray(v)] * len(models)) for v in model.metrics_variables]
         self.zeros, self.totals = zeros, [tf.Variable(values) for values in zeros]
-        config = keras.optimizers.serialize(model.optimizer)
-        self.optimizer = keras.optimizers.deserialize(config)
-        self.optimizer.build(self.weights)
-        self.untrained = [np.asarray(v) for v in self.optimizer.variables]
+        self.optimizer = self._new_optimizer()
         # With one device the sum over devices is the identity, but TensorFlow registers it
         # for ever, together with this graph and all its variables: leave it out.
         self.optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
@@ -283,8 +280,17 @@ class _SeedGraph:
         """Put other models of the same architecture in the place of those of before."""
         self.models = models
         self.load()
-        for variable, values in zip(self.optimizer.variables, self.untrained, strict=True):
-            variable.assign(values)
+        for ours, new in zip(
+            self.optimizer.variables, self._new_optimizer().variables, strict=True
+        ):
+            ours.assign(new)
+
+    def _new_optimizer(self):
+        """Return the models' optimizer, untrained, for the stacked weights."""
+        config = keras.optimizers.serialize(self.model.optimizer)
+        optimizer = keras.optimizers.deserialize(config)
+        optimizer.build(self.weights)
+        return optimizer
 
     def _stacked(self, attribute):
         """Return the models' variables, stacked along a new first axis of seeds."""
