@@ -31,7 +31,7 @@ book: $(READY) ## build the site in _build/html (environment included)
 
 test: book ## re-execute every chapter and check every claim
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests $(CHAPTERS) --nbval-lax --nbval-current-env
+	$(BIN)/python -m pytest tests $(CHAPTERS) --nbval-lax --nbval-current-env -n 2 --dist loadscope
 
 lab: $(READY) ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab chapters
