@@ -78,16 +78,17 @@ def test_equals_fit(build, tiny, capsys):
     """70 images in batches of 16: the last mini-batch has 6, as in `fit`."""
     runs = train_seeds(build, tiny, epochs=3, seeds=[4, 7], batch_size=16)
     assert not capsys.readouterr().out, "trained by fit, not side by side"
-    model, history = fit(build, tiny, 7, epochs=3)
-    assert set(history) == set(runs.history)
-    for name, values in history.items():
-        np.testing.assert_allclose(runs.history[name][1], values, rtol=2e-4, atol=1e-5)
-    pairs = zip(runs.models[1].get_weights(), model.get_weights(), strict=True)
-    for ours, theirs in pairs:
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
-    expected = model.evaluate(tiny.x_test, tiny.y_test, verbose=0, return_dict=True)
-    for name, value in expected.items():
-        assert runs.scores.loc[7, f"test_{name}"] == pytest.approx(value, rel=1e-3)
+    for row, seed in enumerate([4, 7]):
+        model, history = fit(build, tiny, seed, epochs=3)
+        assert set(history) == set(runs.history)
+        for name, values in history.items():
+            np.testing.assert_allclose(runs.history[name][row], values, rtol=2e-4, atol=1e-5)
+        pairs = zip(runs.models[row].get_weights(), model.get_weights(), strict=True)
+        for ours, theirs in pairs:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+        expected = model.evaluate(tiny.x_test, tiny.y_test, verbose=0, return_dict=True)
+        for name, value in expected.items():
+            assert runs.scores.loc[seed, f"test_{name}"] == pytest.approx(value, rel=1e-3)
 
 
 def test_same_seed_same_bits(tiny):
