@@ -20,7 +20,7 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.images, self.links, self.ids = [], [], set()
+        self.images, self.links, self.ids, self.loaded = [], [], set(), []
         self.text = path.read_text("utf-8")
         self.feed(self.text)
 
@@ -30,6 +30,8 @@ class Page(HTMLParser):
             self.images.append(attrs)
         if tag == "a" and "href" in attrs:
             self.links.append(attrs["href"])
+        if tag in ("script", "img", "iframe", "link"):  # what the browser fetches by itself
+            self.loaded.append(attrs.get("src") or attrs.get("href") or "")
         if "id" in attrs:
             self.ids.add(attrs["id"])
 
@@ -66,6 +68,15 @@ def test_internal_links_and_anchors_resolve(site):
             assert target.exists(), f"{path.name} links to {link}"
             if anchor and target in known:
                 assert anchor in known[target], f"{path.name} links to {link}"
+
+
+def test_pages_load_nothing_from_another_host(site):
+    for path, page in site.items():
+        for address in page.loaded:
+            assert "//" not in address, f"{path.name} loads {address}"
+    formulas = site[SITE / "chapters" / "04_dropout.html"]
+    (mathjax,) = (a for a in formulas.loaded if "mathjax" in a)
+    assert (SITE / "chapters" / mathjax).exists()
 
 
 def test_no_raw_markup_and_no_stderr(site):

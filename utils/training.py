@@ -166,8 +166,7 @@ def _train_group(graph, seeds, mnist, epochs, callbacks, progress):
             reason = f"the network does not run for several seeds at once ({type(error).__name__})"
             raise _NotStackableError(reason) from error
         for name, values in logs.items():
-            blank = np.full((len(seeds), epochs), np.nan)
-            history.setdefault(name, blank)[running, epoch] = values[running]
+            _rows(history, name, len(seeds), epochs)[running, epoch] = values[running]
         trained[running] += 1
         if callbacks or epoch == epochs - 1:
             graph.store(running)
@@ -207,11 +206,15 @@ def _train_one_by_one(models, seeds, mnist, epochs, batch_size, callbacks):
             values = model.evaluate(images, labels, verbose=0, return_dict=True)
             row |= {split + name: value for name, value in values.items()}
         for name, values in log.items():
-            blank = np.full((len(models), epochs), np.nan)
-            history.setdefault(name, blank)[i, : len(values)] = values
+            _rows(history, name, len(models), epochs)[i, : len(values)] = values
         for name, value in row.items():
             scores.setdefault(name, []).append(value)
     return history, scores
+
+
+def _rows(history, name, seeds, epochs):
+    """Return the array of one metric, of NaN where nothing was recorded yet."""
+    return history.setdefault(name, np.full((seeds, epochs), np.nan))
 
 
 def _batches(mnist, seed, size):
