@@ -373,7 +373,7 @@ class _SeedGraph:
             self._steps(tf.constant(order[:, columns : columns + STEPS * self.batch_size]))
         return self._results(_values(self.totals), "")
 
-    def evaluate(self, images, labels, prefix, batch_size=1_000):
+    def evaluate(self, images, labels, prefix, batch_size=500):
         """Return each metric, named with the prefix, as an array with a value per seed."""
         totals = [tf.constant(zero) for zero in self.zeros]
         for start in range(0, len(images), batch_size):
