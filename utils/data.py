@@ -137,7 +137,7 @@ def _find_source():
             "(fewer images: scores are lower and less exact than in the book)"
         )
     with contextlib.suppress(OSError):  # a home that cannot be written: no cache, no harm
-        _write_atomically(cached, content)
+        write_atomically(cached, content)
     return arrays, "Keras's download"
 
 
@@ -179,7 +179,7 @@ def _read_npz(file, name, remedy):
             raise refuse(f"has {key} of type {array.dtype} instead of uint8")
         if array.shape != shape:
             raise refuse(f"has {key} of shape {array.shape} instead of {shape}")
-        if hashlib.sha256(array.tobytes()).hexdigest() != digest:
+        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != digest:
             raise refuse(f"has other content than MNIST in {key}")
     return arrays
 
@@ -196,7 +196,7 @@ def _download(url):
     return bytes(content)
 
 
-def _write_atomically(path, content):
+def write_atomically(path, content):
     """Write a file so that no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
