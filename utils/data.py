@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 import urllib.request
+import weakref
 import zipfile
 import zlib
 from pathlib import Path
@@ -40,6 +41,7 @@ FULL = {  # array: (shape, SHA-256 of its bytes), in the original order
         "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     ),
 }
+SHARED = weakref.WeakValueDictionary()  # test images in use, by their number: 10,000 or 1,500
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 
 
@@ -97,7 +99,7 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0):
         y_train,
         _as_images(arrays["x_train"][val]),
         arrays["y_train"][val].astype("int64"),
-        _as_images(arrays["x_test"]),
+        _test_images(arrays["x_test"]),
         arrays["y_test"].astype("int64"),
         source,
     )
@@ -107,6 +109,16 @@ def _as_images(pixels):
     """Turn uint8 pixels into float32 images, without passing through float64."""
     images = pixels[..., np.newaxis].astype("float32")
     images /= 255
+    return images
+
+
+def _test_images(pixels):
+    """Return the test images, read-only: all that is loaded shares the one copy."""
+    images = SHARED.get(len(pixels))
+    if images is None:
+        images = _as_images(pixels)
+        images.flags.writeable = False
+        SHARED[len(pixels)] = images
     return images
 
 
