@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from utils import BookError
-from utils.evidence import ClaimFailed, claim, comparison, paired_difference
+from utils.evidence import (
+    ClaimFailed,
+    at_best_strength,
+    claim,
+    comparison,
+    differences,
+    paired_difference,
+)
 from utils.training import Runs
 
 
@@ -76,3 +83,37 @@ def test_comparison():
     # differences 1 and 3 points: mean 2, half width 12.7062 * sqrt(2) / sqrt(2)
     assert table.loc["b", "difference, points"] == "+2.00 (-10.71 to +14.71)"
     assert list(table.iloc[0, [2, 4]]) == ["baseline", "baseline"]
+
+
+@pytest.fixture
+def two_settings():
+    """A baseline and one rival with two strengths each; validation and test disagree by hand."""
+    rows = [
+        # images, technique, strength, seed, val accuracy, test accuracy, val and test log-loss
+        (300, "none", 0.1, 0, 0.80, 0.70, 0.5, 0.6),
+        (300, "none", 0.1, 1, 0.82, 0.72, 0.5, 0.6),
+        (300, "none", 0.2, 0, 0.90, 0.60, 0.7, 0.9),  # best on validation, not on the test set
+        (300, "none", 0.2, 1, 0.90, 0.62, 0.7, 0.9),
+        (300, "rival", 1.0, 0, 0.95, 0.65, 0.4, 0.5),
+        (300, "rival", 1.0, 1, 0.93, 0.69, 0.4, 0.4),
+        (300, "rival", 2.0, 0, 0.50, 0.99, 0.9, 0.1),
+        (300, "rival", 2.0, 1, 0.50, 0.99, 0.9, 0.1),
+    ]
+    names = "images technique strength seed val_accuracy test_accuracy val_log_loss test_log_loss"
+    few = pd.DataFrame(rows, columns=names.split())
+    many = few.assign(images=1_000, test_accuracy=few["test_accuracy"] + 0.01 * few["seed"])
+    return pd.concat([few, many]).assign(wrong=0.2)
+
+
+def test_validation_chooses_the_strength(two_settings):
+    chosen = at_best_strength(two_settings)
+    assert list(chosen["strength"]) == [0.2, 0.2, 1.0, 1.0] * 2
+    assert list(at_best_strength(two_settings, "log_loss")["strength"]) == [0.1, 0.1, 1, 1] * 2
+
+
+def test_differences_from_the_baseline_at_its_own_best(two_settings):
+    table = differences(two_settings)
+    assert list(table["technique"]) == ["rival", "rival"] and list(table["images"]) == [300, 1_000]
+    by_hand = paired_difference([0.65, 0.69], [0.60, 0.62])
+    assert tuple(table.loc[0, ["mean", "low", "high", "pairs"]]) == pytest.approx(tuple(by_hand))
+    assert differences(two_settings, "log_loss")["mean"][0] == pytest.approx(0.45 - 0.6)

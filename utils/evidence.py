@@ -81,6 +81,39 @@ def _interval(difference, digits):
     return f"{mean} ({low} to {high})"
 
 
+def at_best_strength(scores, metric="accuracy"):
+    """Keep the rows of the strength that validation chooses, for each setting and technique.
+
+    `scores` is `utils.sweep.load_results("scores")`, `metric` is "accuracy" or "log_loss". The
+    chosen strength has the best mean of `val_<metric>` over the seeds.
+    """
+    key = ["images", "wrong", "technique"]
+    means = scores.groupby([*key, "strength"], sort=False)[f"val_{metric}"].mean()
+    best = (-means if metric == "log_loss" else means).groupby(key, sort=False).idxmax()
+    return scores.set_index([*key, "strength"]).loc[list(best)].reset_index()
+
+
+def differences(scores, metric="accuracy"):
+    """Return each technique's paired difference from the baseline, all at their best strengths.
+
+    A row per setting (`images`, `wrong`) and `technique` of `scores`, which is
+    `utils.sweep.load_results("scores")`, with the columns of `paired_difference`, in the unit
+    of `test_<metric>`.
+    """
+    rows = []
+    for setting, chosen in at_best_strength(scores, metric).groupby(["images", "wrong"]):
+        values = {
+            technique: group.set_index("seed")[f"test_{metric}"]
+            for technique, group in chosen.groupby("technique", sort=False)
+        }
+        baseline = values.pop("none")
+        for technique, series in values.items():
+            difference = paired_difference(series, baseline)._asdict()
+            images, wrong = setting
+            rows.append({"images": images, "wrong": wrong, "technique": technique} | difference)
+    return pd.DataFrame(rows)
+
+
 def claim(text, holds, *evidence):
     """Print the sentence with a tick if it holds; raise `ClaimFailed` with the evidence if not.
 
