@@ -12,7 +12,10 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-README_FIGURE = "fig-dropout-curves"  # of chapter 4; the README shows it
+COPIES = {  # figures that are shown elsewhere, too: by the README, and where there is no JavaScript
+    "fig-dropout-curves": "_static/dropout.png",
+    "fig-map-accuracy": "_static/map.png",
+}
 PEAK = """
 import resource as _r
 print(_r.getrusage(_r.RUSAGE_SELF).ru_maxrss // 1024)
@@ -36,9 +39,10 @@ def refresh(path):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-            if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == README_FIGURE:
+            name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+            if name in COPIES:
                 image = base64.b64decode(cell.outputs[0].data["image/png"])
-                Path("_static/dropout.png").write_bytes(image)
+                Path(COPIES[name]).write_bytes(image)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -137,11 +137,18 @@ def test_figures_have_alt_text_and_captions(notebook):
     assert len(set(names)) == len(names) >= (2 if is_chapter else 1)
 
 
-def test_readme_shows_the_figure_of_chapter_4():
-    shown = base64.b64encode((ROOT / "_static" / "dropout.png").read_bytes()).decode()
-    stored = (ROOT / "chapters" / "04_dropout.ipynb").read_text("utf-8").replace("\\n", "")
+@pytest.mark.parametrize(
+    ("figure", "chapter", "page"),
+    [
+        ("dropout.png", "04_dropout", "README.md"),
+        ("map.png", "09_which_technique_when", "chapters/explorer.md"),
+    ],
+)
+def test_copies_of_figures_are_those_of_the_chapters(figure, chapter, page):
+    shown = base64.b64encode((ROOT / "_static" / figure).read_bytes()).decode()
+    stored = (ROOT / "chapters" / f"{chapter}.ipynb").read_text("utf-8").replace("\\n", "")
     assert shown in stored, "run `make refresh`"
-    assert "_static/dropout.png" in (ROOT / "README.md").read_text("utf-8")
+    assert f"_static/{figure}" in (ROOT / page).read_text("utf-8")
 
 
 def test_claims_are_compared_cells(notebook):

@@ -66,6 +66,7 @@ def test_seed_and_nesting(fake, alone, monkeypatch):
     small, large = load_mnist(10, 20), load_mnist(30, 20)
     np.testing.assert_array_equal(small.x_val, large.x_val)
     np.testing.assert_array_equal(small.x_train, large.x_train[:10])
+    assert small.x_test is large.x_test and not small.x_test.flags.writeable  # one copy, shared
     assert not np.array_equal(load_mnist(10, 20, seed=1).x_train, small.x_train)
 
 

@@ -16,7 +16,9 @@ def test_scripts_parse(script):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("target", ["book", "test", "lab", "refresh", "bench", "serve", "clean"])
+@pytest.mark.parametrize(
+    "target", ["book", "test", "lab", "refresh", "sweep", "bench", "serve", "clean"]
+)
 def test_help_names_every_command(target):
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert any(line.split()[0] == target for line in listed.stdout.splitlines())

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import BookError, sweep
+from utils import BookError, results, sweep
+from utils.results import KEY, load_results
 from utils.sweep import Cell
 
 GRID = ["--images", "60", "--epochs", "2", "--seeds", "2"]
-GRID += ["--only", "technique=none,early stopping", "--only", "wrong=0,0.2"]  # 20 cells
-CELLS, SEEDS = 20, 2
+GRID += ["--only", "technique=none,early stopping", "--only", "wrong=0,0.2"]  # 24 cells
+CELLS, SEEDS = 24, 2
+BUDGET = sweep.Budget(2, SEEDS)
 
 
 def command(folder, *more):
@@ -48,17 +50,17 @@ def undisturbed(tmp_path_factory):
 
 
 def test_tables_are_tidy(undisturbed):
-    scores = sweep.load_results("scores", undisturbed)
-    curves = sweep.load_results("curves", undisturbed)
+    scores = load_results("scores", undisturbed)
+    curves = load_results("curves", undisturbed)
     assert len(scores) == len(curves) == CELLS * SEEDS
-    assert scores[sweep.KEY].equals(curves[sweep.KEY])
+    assert scores[KEY].equals(curves[KEY])
     assert scores["test_accuracy"].between(0, 1).all() and (scores["seconds"] > 0).all()
     assert {len(row) for row in curves["val_log_loss"]} == {2}
     stopping = scores[scores["technique"] == "early stopping"]
     best = [row.argmin() + 1 for row in curves.loc[stopping.index, "val_log_loss"]]
     assert list(stopping["epoch"]) == best
     provenance = json.loads((undisturbed / "provenance.json").read_text())
-    assert provenance[0]["cells"] == CELLS and "keras" in provenance[0]["versions"]
+    assert provenance["runs"][0]["cells"] == CELLS and "keras" in provenance["runs"][0]["versions"]
 
 
 def test_a_cell_is_what_train_seeds_gives(undisturbed):
@@ -67,7 +69,7 @@ def test_a_cell_is_what_train_seeds_gives(undisturbed):
     from utils.training import train_seeds
 
     runs = train_seeds(lambda: sweep.network(3e-3), load_mnist(60, sweep.VALIDATION), 2, range(2))
-    scores = sweep.load_results("scores", undisturbed)
+    scores = load_results("scores", undisturbed)
     cell = scores.query("wrong == 0 and technique == 'none' and strength == 0.003")
     np.testing.assert_allclose(cell["test_log_loss"], runs.scores["test_log_loss"], rtol=1e-3)
 
@@ -99,8 +101,8 @@ def test_killed_five_times_and_resumed(undisturbed, tmp_path):
 
 def seconds(folder):
     """Return the measured time of every row of the table: the mark of one computation."""
-    scores = sweep.load_results("scores", folder)
-    return {} if scores is None else scores.set_index(sweep.KEY)["seconds"].to_dict()
+    scores = load_results("scores", folder)
+    return {} if scores is None else scores.set_index(KEY)["seconds"].to_dict()
 
 
 def test_nothing_to_do(undisturbed):
@@ -118,7 +120,7 @@ def test_bad_files_are_named_and_redone(undisturbed, tmp_path):
         table = pd.read_csv(folder / f"{name}.csv")
         table[table["technique"] == "none"].to_csv(folder / f"{name}.csv", index=False)
     good = sweep.Cell(60, 0.0, "early stopping", 1)
-    record = sweep.run_cell(good, 2, range(2))
+    record = sweep.run_cell(good, BUDGET)
     bad = {
         sweep.Cell(60, 0.0, "early stopping", 2): json.dumps(record)[:200],
         sweep.Cell(60, 0.0, "early stopping", 3): "",
@@ -133,7 +135,7 @@ def test_bad_files_are_named_and_redone(undisturbed, tmp_path):
     assert status == 0, err
     for cell in [*bad, "notes"]:
         assert f"{cell}.json is damaged or stems from another sweep" in out
-    assert "To train: 10 cells" in out
+    assert "To train: 12 cells" in out
     assert tables(folder) == tables(undisturbed)
 
 
@@ -153,13 +155,13 @@ def test_damaged_tables_are_refused(name, spoil, undisturbed, tmp_path):
     file = tmp_path / f"{name}.csv"
     file.write_text(spoil(file.read_text()))
     with pytest.raises(BookError, match=r"restore it with git|other seeds or epochs"):
-        sweep.gather(tmp_path, range(SEEDS), {60: 2})
+        sweep.gather(tmp_path, {60: BUDGET})
 
 
 def test_other_seeds_or_epochs_are_refused(undisturbed):
-    for seeds, epochs in ((range(3), {60: 2}), (range(SEEDS), {60: 3})):
+    for budget in (sweep.Budget(2, 3), sweep.Budget(3, SEEDS)):
         with pytest.raises(BookError, match="other seeds or epochs"):
-            sweep.gather(undisturbed, seeds, epochs)
+            sweep.gather(undisturbed, {60: budget})
 
 
 def test_a_second_sweep_in_the_folder_ends_at_once(tmp_path):
@@ -211,20 +213,23 @@ def test_a_full_disk_keeps_finished_cells(tmp_path, monkeypatch):
     assert sweep.main(arguments) == 1
     assert len(list((tmp_path / "cells").glob("*.json"))) == 2
     monkeypatch.setattr(sweep, "write_atomically", real)
-    assert sweep.gather(tmp_path, range(SEEDS), {60: 2}) == {
-        Cell(60, 0.0, "none", 1e-4), Cell(60, 0.0, "none", 3e-4)
+    assert sweep.gather(tmp_path, {60: BUDGET}) == {
+        Cell(60, 0.0, "none", 3e-5), Cell(60, 0.0, "none", 1e-4)
     }  # fmt: skip
 
 
-def fake_cell(cell, epochs, seeds):
+def fake_cell(cell, budget):
     """Stand in for training where only the files matter."""
-    columns = {name: [0.5] * len(seeds) for name in (*sweep.SCORES[2:], "seconds")}
-    return cell._asdict() | {
-        "epochs": epochs,
-        "seeds": list(seeds),
-        "scores": {"epoch": [epochs] * len(seeds)} | columns,
-        "curves": {metric: [[0.5] * epochs] * len(seeds) for metric in sweep.METRICS},
-    }
+    epochs, seeds = budget
+    columns = {name: [0.5] * seeds for name in (*results.SCORES[2:], "seconds")}
+    return (
+        cell._asdict()
+        | budget._asdict()
+        | {
+            "scores": {"epoch": [epochs] * seeds} | columns,
+            "curves": {metric: [[0.5] * epochs] * seeds for metric in results.METRICS},
+        }
+    )
 
 
 def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
@@ -241,7 +246,7 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatc
     assert sweep.main(arguments) == 1
     err = capsys.readouterr().err
     assert "60-0-none-0.01: a seed ended with NaN" in err and "no room for the weights" in err
-    assert len(sweep.load_results("scores", tmp_path)) == 4 * SEEDS
+    assert len(load_results("scores", tmp_path)) == 5 * SEEDS
     left = {f.stem: json.loads(f.read_text()) for f in (tmp_path / "cells").glob("*.json")}
     assert set(left) == {"60-0-none-0.01", "60-0-huge-1"}
     assert "NaN" in left["60-0-none-0.01"]["failed"]
@@ -255,7 +260,7 @@ def test_a_technique_is_one_entry(monkeypatch):
 
 
 def test_each_technique_has_the_same_budget():
-    assert {len(technique.strengths) for technique in sweep.TECHNIQUES.values()} == {5}
+    assert {len(technique.strengths) for technique in sweep.TECHNIQUES.values()} == {6}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ FULL = {  # array: (shape, SHA-256 of its bytes), in the original order
         "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     ),
 }
-SHARED = weakref.WeakValueDictionary()  # test images in use, by their number: 10,000 or 1,500
+SHARED = weakref.WeakValueDictionary()  # test images in use, by the checksum of their pixels
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 
 
@@ -114,11 +114,11 @@ def _as_images(pixels):
 
 def _test_images(pixels):
     """Return the test images, read-only: all that is loaded shares the one copy."""
-    images = SHARED.get(len(pixels))
+    key = zlib.crc32(np.ascontiguousarray(pixels))
+    images = SHARED.get(key)
     if images is None:
-        images = _as_images(pixels)
+        images = SHARED[key] = _as_images(pixels)
         images.flags.writeable = False
-        SHARED[len(pixels)] = images
     return images
 
 
@@ -215,6 +215,7 @@ def write_atomically(path, content):
         try:
             partial.write(content)
             partial.close()
+            os.chmod(partial.name, 0o644)  # temporary files are made for their owner alone
             os.replace(partial.name, path)
         except OSError:
             os.unlink(partial.name)

@@ -84,7 +84,7 @@ def _interval(difference, digits):
 def at_best_strength(scores, metric="accuracy"):
     """Keep the rows of the strength that validation chooses, for each setting and technique.
 
-    `scores` is `utils.sweep.load_results("scores")`, `metric` is "accuracy" or "log_loss". The
+    `scores` is `utils.results.load_results("scores")`, `metric` is "accuracy" or "log_loss". The
     chosen strength has the best mean of `val_<metric>` over the seeds.
     """
     key = ["images", "wrong", "technique"]
@@ -97,7 +97,7 @@ def differences(scores, metric="accuracy"):
     """Return each technique's paired difference from the baseline, all at their best strengths.
 
     A row per setting (`images`, `wrong`) and `technique` of `scores`, which is
-    `utils.sweep.load_results("scores")`, with the columns of `paired_difference`, in the unit
+    `utils.results.load_results("scores")`, with the columns of `paired_difference`, in the unit
     of `test_<metric>`.
     """
     rows = []

@@ -4,21 +4,22 @@ import os
 from pathlib import Path
 
 import pandas as pd
+from scipy import stats
 
 from utils.data import write_atomically
 from utils.plots import dots
 
 FILE = Path(__file__).parent.parent / "results" / "chapters.csv"
-PROCESSORS = 0.003  # by so much mean accuracies may differ between processors, however many seeds
 
 
 def tolerance(scores):
-    """Return how far two means over as many seeds as `scores` has may lie apart by chance.
+    """Return how far another mean over as many seeds may lie from that of `scores` by chance.
 
-    4.5 standard errors of one mean, which is 3.2 of the difference of two: passed once in about
-    seven hundred pairs of runs whose seeds have nothing in common. At least `PROCESSORS`.
+    Passed once in a thousand times where the seeds have nothing in common, as on another
+    processor: √2 standard errors times the quantile of Student's t (6.8 for ten seeds).
     """
-    return max(PROCESSORS, 4.5 * scores.std() / len(scores) ** 0.5)
+    quantile = stats.t.ppf(1 - 0.001 / 2, len(scores) - 1)
+    return 2**0.5 * quantile * stats.sem(scores)
 
 
 def among_ours(ax, chapter, runs, techniques, mnist):

@@ -33,14 +33,27 @@ from tqdm.auto import tqdm
 
 from utils import BookError
 from utils.data import load_mnist, write_atomically
+from utils.results import KEY, METRICS, RESULTS, load_results
 from utils.training import train_seeds
 
-RESULTS = Path(__file__).parent.parent / "results"
-EPOCHS = {300: 30, 1_000: 25, 3_000: 15, 10_000: 8, 42_000: 5}  # training images: epochs
 WRONG = (0.0, 0.2, 0.4)  # shares of wrong training labels
 VALIDATION = 1_000  # images, with correct labels
-SCORES = ("epochs", "epoch", "train_accuracy", "val_accuracy", "test_accuracy", "test_log_loss")
-METRICS = ("accuracy", "log_loss", "val_accuracy", "val_log_loss")
+
+
+class Budget(NamedTuple):
+    """How long and how often every technique may train in a setting."""
+
+    epochs: int
+    seeds: int
+
+
+BUDGETS = {  # training images: epochs and seeds
+    300: Budget(30, 10),
+    1_000: Budget(25, 10),
+    3_000: Budget(15, 10),
+    10_000: Budget(8, 10),
+    42_000: Budget(5, 5),
+}
 
 
 class Cell(NamedTuple):
@@ -55,9 +68,6 @@ class Cell(NamedTuple):
         return f"{self.images}-{self.wrong:g}-{self.technique}-{self.strength:g}".replace(" ", "")
 
 
-KEY = [*Cell._fields, "seed"]
-
-
 class Technique(NamedTuple):
     """What a technique's strength is called, the strengths tried, and how to train with one.
 
@@ -70,21 +80,30 @@ class Technique(NamedTuple):
     options: Callable
 
 
-# A technique that is added here is part of the next sweep, and of the tables.
-PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-RATES = (0.1, 0.25, 0.4, 0.5, 0.65)
+# A technique that is added here is part of the next sweep, and of the tables. Each list of
+# strengths reaches from too weak to too strong.
 TECHNIQUES = {
     "none": Technique(
-        "learning rate", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), lambda s: {"learning_rate": s}
+        "learning rate", (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), lambda s: {"learning_rate": s}
     ),
-    "L2": Technique("λ", PENALTIES, lambda s: {"penalty": regularizers.L2(s)}),
-    "L1": Technique("λ", (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), lambda s: {"penalty": regularizers.L1(s)}),
-    "dropout": Technique("rate", RATES, lambda s: {"rate": s}),
-    "augmentation": Technique("shift", (0.02, 0.04, 0.08, 0.12, 0.16), lambda s: {"shift": s}),
-    "early stopping": Technique("patience", (1, 2, 3, 5, 8), lambda s: {"patience": s}),
-    "dropout + augmentation": Technique("rate", RATES, lambda s: {"rate": s, "shift": 0.08}),
+    "L2": Technique(
+        "λ", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), lambda s: {"penalty": regularizers.L2(s)}
+    ),
+    "L1": Technique(
+        "λ", (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3), lambda s: {"penalty": regularizers.L1(s)}
+    ),
+    "dropout": Technique("rate", (0.1, 0.25, 0.4, 0.5, 0.65, 0.8), lambda s: {"rate": s}),
+    "augmentation": Technique(
+        "shift", (0.02, 0.04, 0.06, 0.08, 0.12, 0.16), lambda s: {"shift": s}
+    ),
+    "early stopping": Technique("patience", (1, 2, 3, 5, 8, 12), lambda s: {"patience": s}),
+    "dropout + augmentation": Technique(
+        "rate", (0.05, 0.1, 0.25, 0.4, 0.5, 0.65), lambda s: {"rate": s, "shift": 0.08}
+    ),
     "L2 + early stopping": Technique(
-        "λ", PENALTIES, lambda s: {"penalty": regularizers.L2(s), "patience": 3}
+        "λ",
+        (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+        lambda s: {"penalty": regularizers.L2(s), "patience": 3},
     ),
 }
 
@@ -113,8 +132,8 @@ def network(learning_rate=1e-3, penalty=None, rate=0.0, shift=0.0):
     return model
 
 
-def run_cell(cell, epochs, seeds):
-    """Train one cell and return its record, or a record of why it failed.
+def run_cell(cell, budget):
+    """Train one cell with seeds 0, 1, … and return its record, or a record of why it failed.
 
     The network is computed by one thread, so that a cell's result does not depend on how many
     are trained beside it. `seconds` is the time of the processor, per seed.
@@ -122,7 +141,8 @@ def run_cell(cell, epochs, seeds):
     with contextlib.suppress(RuntimeError):  # a process that has computed before keeps its threads
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    record = cell._asdict() | {"epochs": epochs, "seeds": list(seeds)}
+    epochs, seeds = budget.epochs, range(budget.seeds)
+    record = cell._asdict() | budget._asdict()
     began = time.process_time()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -158,7 +178,7 @@ def _short(number, digits):
     return float(f"{number:.{digits}g}")
 
 
-def plan(images=tuple(EPOCHS), wrong=WRONG, only=None):
+def plan(images=tuple(BUDGETS), wrong=WRONG, only=None):
     """Return the cells of the grid, in order.
 
     `only` maps names of `Cell`'s fields to the texts of the values to keep. Raises `BookError`
@@ -192,31 +212,7 @@ def _text(value):
         return value
 
 
-def load_results(name="scores", folder=RESULTS):
-    """Return a table of results, `scores` or `curves`, or None where there is none yet.
-
-    In `curves` the metrics hold a NumPy array with a value per epoch. Raises `BookError` for
-    a damaged table.
-    """
-    file = Path(folder, f"{name}.csv")
-    if not file.exists():
-        return None
-    try:
-        table = pd.read_csv(file)
-        whole = not table[[*KEY, *(SCORES if name == "scores" else METRICS)]].isna().any(axis=None)
-        if name == "curves":
-            for metric in METRICS:
-                table[metric] = [np.array(row.split(), float) for row in table[metric]]
-    except (ValueError, KeyError, AttributeError):
-        whole = False
-    if not whole:
-        raise BookError(
-            f"{file} is damaged: restore it with git, or delete {file.parent} to train all anew."
-        )
-    return table
-
-
-def gather(folder, seeds, epochs):
+def gather(folder, budgets):
     """Move finished cells into the two tables, and return the set of all cells that they hold.
 
     What is no finished cell of this sweep is named and deleted. Raises `BookError` where the
@@ -224,7 +220,7 @@ def gather(folder, seeds, epochs):
     """
     records = []
     for file in sorted(Path(folder, "cells").glob("*.json")):
-        record = _read_record(file, seeds, epochs)
+        record = _read_record(file, budgets)
         if record is None:
             print(f"{file} is damaged or stems from another sweep: its cell is trained again.")
             file.unlink()
@@ -241,9 +237,9 @@ def gather(folder, seeds, epochs):
         if not tables:
             return set()
         table = pd.concat(tables).drop_duplicates(KEY, keep="last")
-        groups = table.groupby(KEY[:-1])["seed"]
-        cells = {Cell(*key) for key, group in groups if sorted(group) == sorted(seeds)}
-        if len(cells) < len(groups) or (table["epochs"] != table["images"].map(epochs)).any():
+        groups = table.groupby(KEY[:-1])
+        cells = {Cell(*key) for key, rows in groups if _complete(rows, budgets)}
+        if len(cells) < len(groups):
             raise BookError(
                 f"{folder} holds a sweep with other seeds or epochs: name another --folder."
             )
@@ -259,6 +255,16 @@ def gather(folder, seeds, epochs):
     return done
 
 
+def _complete(rows, budgets):
+    """Return whether a cell's rows of a table have the seeds and epochs of its budget."""
+    budget = budgets.get(rows["images"].iloc[0])
+    return (
+        budget is not None
+        and sorted(rows["seed"]) == list(range(budget.seeds))
+        and set(rows["epochs"]) == {budget.epochs}
+    )
+
+
 def _cell(record):
     return Cell(*(record[field] for field in Cell._fields))
 
@@ -267,13 +273,13 @@ def _cell_file(folder, cell):
     return Path(folder, "cells", f"{cell}.json")
 
 
-def _read_record(file, seeds, epochs):
+def _read_record(file, budgets):
     """Return the record in a cell's file, or None where it is not whole or not of this sweep."""
     try:
         record = json.loads(file.read_text("utf-8"))
         cell = _cell(record)
-        same = file.name == _cell_file("", cell).name and record["seeds"] == list(seeds)
-        if not same or record["epochs"] != epochs.get(cell.images):
+        budget = Budget(record["epochs"], record["seeds"])
+        if file.name != _cell_file("", cell).name or budget != budgets.get(cell.images):
             return None
         if "failed" not in record:
             _table(record, "scores"), _table(record, "curves")
@@ -287,7 +293,8 @@ def _table(record, name):
     columns = record[name]
     if name == "curves":
         columns = {metric: [_joined(row) for row in columns[metric]] for metric in METRICS}
-    rows = pd.DataFrame({"seed": record["seeds"], "epochs": record["epochs"]} | columns)
+    seeds = range(record["seeds"])
+    rows = pd.DataFrame({"seed": seeds, "epochs": record["epochs"]} | columns)
     for position, (field, value) in enumerate(zip(Cell._fields, _cell(record), strict=True)):
         rows.insert(position, field, value)
     return rows
@@ -297,13 +304,14 @@ def _joined(numbers):
     return " ".join(f"{number:g}" for number in numbers)
 
 
-def estimate(cell, epochs, n_seeds):
+def estimate(cell, budget):
     """Return roughly the seconds that a cell takes on one core of a laptop."""
-    per_image = 120e-6 if "augmentation" in cell.technique else 25e-6
-    return 3 + n_seeds * epochs * (cell.images * per_image + VALIDATION * 8e-6)
+    per_image = 100e-6 if "augmentation" in cell.technique else 25e-6
+    per_epoch = cell.images * per_image + VALIDATION * 8e-6
+    return 4 + budget.seeds * budget.epochs * per_epoch
 
 
-def sweep(cells, folder, seeds, epochs, jobs=1, dask=None):
+def sweep(cells, folder, budgets, jobs=1, dask=None):
     """Train the cells that are not finished; return their number and those that failed.
 
     Raises `BookError` where another sweep is at work in the folder.
@@ -317,27 +325,28 @@ def sweep(cells, folder, seeds, epochs, jobs=1, dask=None):
             f"another sweep is at work in {folder}: wait for it, or name another --folder."
         ) from None
     with lock:
-        done = gather(folder, seeds, epochs)
+        done = gather(folder, budgets)
         todo = [cell for cell in cells if cell not in done]
-        costs = {cell: estimate(cell, epochs[cell.images], len(seeds)) for cell in todo}
+        runs = sum(budgets[cell.images].seeds for cell in todo)
+        cost = sum(estimate(cell, budgets[cell.images]) for cell in todo)
         workers = f"the cluster at {dask}" if dask else f"{jobs} at a time"
         print(
             f"{len(cells)} cells, {len(cells) - len(todo)} of them finished. To train: "
-            f"{len(todo)} cells, {len(todo) * len(seeds):,} runs, {workers}; about "
-            f"{sum(costs.values()) / 60 / jobs:.0f} minutes if {jobs} cores are free.",
+            f"{len(todo)} cells, {runs:,} runs, {workers}; about {cost / 60:.0f} minutes "
+            "of one core.",
             flush=True,
         )
         failed = []
         began = time.time()
         with _backend(jobs, dask), tqdm(total=len(todo), unit="cell", disable=None) as progress:
-            tasks = (delayed(run_cell)(cell, epochs[cell.images], seeds) for cell in todo)
+            tasks = (delayed(run_cell)(cell, budgets[cell.images]) for cell in todo)
             for record in Parallel(batch_size=1, return_as="generator_unordered")(tasks):
                 content = json.dumps(record, ensure_ascii=False).encode()
                 write_atomically(_cell_file(folder, _cell(record)), content)
                 if "failed" in record:
                     failed.append(record)
                 progress.update()
-        gather(folder, seeds, epochs)
+        gather(folder, budgets)
         if todo:
             _note_provenance(folder, len(todo) - len(failed), time.time() - began)
     return len(todo), failed
@@ -363,9 +372,9 @@ def _backend(jobs, dask):
 
 
 def _note_provenance(folder, cells, seconds):
-    """Add to `provenance.json` with what, when and in which time cells were trained."""
+    """Note in `provenance.json` what was tried, and with what, when and in which time."""
     file = Path(folder, "provenance.json")
-    runs = json.loads(file.read_text("utf-8")) if file.exists() else []
+    runs = json.loads(file.read_text("utf-8"))["runs"] if file.exists() else []
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     models = [line.split(": ")[-1] for line in lines if line.startswith("model name")]
@@ -379,7 +388,9 @@ def _note_provenance(folder, cells, seconds):
         "versions": {name: importlib.metadata.version(name) for name in packages}
         | {"python": platform.python_version()},
     }
-    write_atomically(file, json.dumps([*runs, run], indent=1, ensure_ascii=False).encode())
+    knobs = {name: technique.knob for name, technique in TECHNIQUES.items()}
+    content = {"knobs": knobs, "runs": [*runs, run]}
+    write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
 def _restriction(text):
@@ -408,20 +419,22 @@ def main(arguments=None):
         help="cells of these values, e.g. technique=dropout or images=300,1000",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the cells and stop")
-    parser.add_argument("--seeds", type=int, default=10, help="seeds per cell")
+    parser.add_argument("--seeds", type=int, help="the same number of seeds for all")
     parser.add_argument("--images", type=int, nargs="+", help="other numbers of training images")
     parser.add_argument("--epochs", type=int, help="the same number of epochs for all")
     options = parser.parse_args(arguments)
-    images = options.images or list(EPOCHS)
-    epochs = {n: options.epochs or EPOCHS.get(n, 10) for n in images}
+    images = options.images or list(BUDGETS)
+    budgets = BUDGETS | {
+        n: Budget(options.epochs or usual.epochs, options.seeds or usual.seeds)
+        for n in images
+        for usual in [BUDGETS.get(n, Budget(10, 10))]
+    }
     try:
         cells = plan(images, only=dict(options.only))
         if options.dry_run:
             print(*cells, f"{len(cells)} cells", sep="\n")
             return 0
-        trained, failed = sweep(
-            cells, options.folder, range(options.seeds), epochs, options.jobs, options.dask
-        )
+        trained, failed = sweep(cells, options.folder, budgets, options.jobs, options.dask)
     except BookError as error:
         print(error, file=sys.stderr)
     except TerminatedWorkerError:

@@ -1,0 +1,68 @@
+"""Sphinx extension: the data of the explorer, made from `results/` when the site is built.
+
+One script per setting, `_static/explorer/<images>-<wrong %>.js`, calls `explorerData(setting, …)`;
+scripts, since a page opened from a folder may load those but no other files. The page itself
+learns from `_static/explorer/index.js` which settings there are.
+"""
+
+import json
+from pathlib import Path
+
+from utils.evidence import at_best_strength, paired_difference
+from utils.results import METRICS, RESULTS, load_results
+
+SHORT = {"accuracy": 3, "log_loss": 3}
+
+
+def setting_data(scores, curves, knobs):
+    """Return what the page shows of one setting: baseline, techniques, strengths, runs."""
+    baseline = {
+        metric: at_best_strength(scores, metric).query("technique == 'none'").set_index("seed")
+        for metric in SHORT
+    }
+    data = {"seeds": len(baseline["accuracy"]), "techniques": {}}
+    data["baseline"] = {
+        metric: {
+            "strength": float(rows["strength"].iloc[0]),
+            "test": rows[f"test_{metric}"].round(4).tolist(),
+        }
+        for metric, rows in baseline.items()
+    }
+    for (technique, strength), rows in scores.groupby(["technique", "strength"], sort=False):
+        rows = rows.set_index("seed")
+        own = curves.loc[
+            (curves["technique"] == technique) & (curves["strength"] == strength), list(METRICS)
+        ]
+        cell = {"epoch": rows["epoch"].tolist(), "curves": {}, "test": {}, "difference": {}}
+        for metric in METRICS:
+            cell["curves"][metric] = [row.round(3).tolist() for row in own[metric]]
+        for metric, chosen in baseline.items():
+            cell["test"][metric] = rows[f"test_{metric}"].round(4).tolist()
+            difference = paired_difference(rows[f"test_{metric}"], chosen[f"test_{metric}"])
+            cell["difference"][metric] = [round(x, 5) for x in difference[:3]]
+        entry = data["techniques"].setdefault(technique, {"knob": knobs[technique], "cells": {}})
+        entry["cells"][f"{strength:g}"] = cell
+    return data
+
+
+def _write(app, exception):
+    if exception or app.builder.format != "html":
+        return
+    folder = Path(app.outdir, "_static", "explorer")
+    folder.mkdir(parents=True, exist_ok=True)
+    scores, curves = load_results("scores"), load_results("curves")
+    knobs = json.loads((RESULTS / "provenance.json").read_text("utf-8"))["knobs"]
+    settings = []
+    for (images, wrong), rows in scores.groupby(["images", "wrong"]):
+        name = f"{images}-{100 * wrong:.0f}"
+        settings.append(name)
+        same = curves.loc[rows.index]
+        data = json.dumps(setting_data(rows, same, knobs), separators=(",", ":"))
+        (folder / f"{name}.js").write_text(f'explorerData("{name}",{data});\n', "utf-8")
+    (folder / "index.js").write_text(f"explorerIndex({json.dumps(settings)});\n", "utf-8")
+
+
+def setup(app):
+    """Register the extension with Sphinx."""
+    app.connect("build-finished", _write)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

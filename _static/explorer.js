@@ -1,0 +1,185 @@
+/* The explorer: draws the runs of `results/` that the reader chooses. Data: _ext/explorer.py. */
+(function () {
+  "use strict";
+  const root = document.getElementById("explorer");
+  if (!root) return;
+  const base = document.getElementById("explorer-script").src.replace(/[^/]*$/, "");
+  const settings = {}; // "1000-20" to its data, as they are loaded
+  const controls = {};
+  const COLOURS = {
+    none: "#000000", L2: "#0072B2", L1: "#2B87B8", dropout: "#D55E00", augmentation: "#007A58",
+    "early stopping": "#A8437F", "dropout + augmentation": "#8A5A00", "L2 + early stopping": "#5B4FA2",
+  };
+  const METRICS = { accuracy: "accuracy", log_loss: "log-loss" };
+  const NAMES = ["images", "wrong", "technique", "strength", "score"];
+  let names = [];
+  let chart = null;
+  let state = {};
+
+  window.explorerIndex = function (list) {
+    names = list;
+    state = fromAddress();
+    show();
+  };
+  window.explorerData = function (name, data) {
+    settings[name] = data;
+    show();
+  };
+
+  function load(file) {
+    const script = document.createElement("script");
+    script.src = base + "explorer/" + file + ".js";
+    script.onerror = () => say("The data of this view could not be loaded.");
+    document.head.append(script);
+  }
+
+  function say(text) {
+    document.getElementById("explorer-notice").textContent = text;
+  }
+
+  /* The view in the address, or the default where the address names none that exists. */
+  function fromAddress() {
+    const wanted = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+    const fallback = { images: "1000", wrong: "20", technique: "dropout", strength: "", score: "accuracy" };
+    if (!names.includes("1000-20")) [fallback.images, fallback.wrong] = names[0].split("-");
+    const merged = Object.assign({}, fallback, wanted);
+    const known = Object.keys(wanted).every((key) => NAMES.includes(key));
+    if (known && names.includes(merged.images + "-" + merged.wrong) && merged.score in METRICS) return merged;
+    say("The address names no view that exists; this is the one to start from.");
+    return fallback;
+  }
+
+  function show() {
+    const name = state.images + "-" + state.wrong;
+    const data = settings[name];
+    if (!data) return load(name);
+    if (!(state.technique in data.techniques)) {
+      say("The address names no technique that exists; this is the one to start from.");
+      state.technique = "dropout";
+    }
+    const technique = data.techniques[state.technique];
+    const strengths = Object.keys(technique.cells);
+    if (!strengths.includes(state.strength)) {
+      if (state.strength) say("The address names no strength that exists; this is the middle one.");
+      state.strength = strengths[Math.floor(strengths.length / 2)];
+    }
+    fill("images", unique(names.map((n) => n.split("-")[0])), (n) => Number(n).toLocaleString("en"));
+    fill("wrong", unique(names.map((n) => n.split("-")[1])), (n) => n + " %");
+    fill("technique", Object.keys(data.techniques), (n) => (n === "none" ? "none (the baseline)" : n));
+    fill("strength", strengths, (n) => technique.knob + " " + n);
+    fill("score", Object.keys(METRICS), (n) => METRICS[n]);
+    const address = NAMES.map((key) => key + "=" + encodeURIComponent(state[key])).join("&");
+    history.replaceState(null, "", "#" + address);
+    const cell = technique.cells[state.strength];
+    sentence(data, technique, cell);
+    table(data, cell);
+    draw(cell);
+    root.hidden = false;
+    document.getElementById("explorer-fallback").hidden = true;
+  }
+
+  function unique(list) {
+    return [...new Set(list)].sort((a, b) => a - b);
+  }
+
+  function fill(key, values, label) {
+    const select = controls[key];
+    select.replaceChildren(...values.map((value) => new Option(label(value), value)));
+    select.value = state[key];
+  }
+
+  function number(value, metric, sign) {
+    const text = metric === "accuracy" ? (100 * value).toFixed(2) : value.toFixed(3);
+    return (sign && value > 0 ? "+" : "") + text.replace("-", "−");
+  }
+
+  function sentence(data, technique, cell) {
+    const metric = state.score;
+    const [mean, low, high] = cell.difference[metric];
+    const unit = metric === "accuracy" ? " points" : "";
+    const clear = low > 0 || high < 0;
+    const setting = Number(state.images).toLocaleString("en") + " training images, " + state.wrong + " % of their labels wrong";
+    const what = state.technique === "none" ? "training without a technique" : state.technique;
+    const verdict = clear
+      ? (mean > 0 ? "raised" : "lowered") + " the test " + METRICS[metric] + " by " + number(Math.abs(mean), metric, false) + unit
+      : "made no clear difference to the test " + METRICS[metric] + " (" + number(mean, metric, true) + unit + ")";
+    const isBaseline = state.technique === "none" && Number(state.strength) === data.baseline[metric].strength;
+    document.getElementById("explorer-sentence").textContent = isBaseline
+      ? "With " + setting + ", this is the tuned baseline itself: learning rate " + state.strength + "."
+      : "With " + setting + ", " + what + " (" + technique.knob + " " + state.strength + ") " + verdict +
+        ", compared with the tuned baseline over the same " + data.seeds + " seeds; 95 % interval " +
+        number(low, metric, true) + " to " + number(high, metric, true) + unit + ".";
+  }
+
+  function table(data, cell) {
+    const metric = state.score;
+    const mean = (list) => list.reduce((a, b) => a + b, 0) / list.length;
+    const rows = [
+      [state.technique === "none" ? "this learning rate" : state.technique, cell.test[metric]],
+      ["tuned baseline", data.baseline[metric].test],
+    ];
+    const body = rows.map(([label, list]) => {
+      const row = document.createElement("tr");
+      const head = document.createElement("th");
+      head.scope = "row";
+      head.textContent = label;
+      row.append(head);
+      for (const value of [mean(list), Math.min(...list), Math.max(...list)]) {
+        const data = document.createElement("td");
+        data.textContent = number(value, metric, false);
+        row.append(data);
+      }
+      return row;
+    });
+    document.getElementById("explorer-unit").textContent =
+      "Test " + METRICS[metric] + (metric === "accuracy" ? ", %" : "") + ", over " + data.seeds + " seeds";
+    document.querySelector("#explorer-table tbody").replaceChildren(...body);
+  }
+
+  function draw(cell) {
+    const metric = state.score;
+    const training = cell.curves[metric];
+    const validation = cell.curves["val_" + metric];
+    const epochs = Math.max(...training.map((run) => run.length));
+    const x = Array.from({ length: epochs }, (_, i) => i + 1);
+    const pad = (run) => x.map((_, i) => (i < run.length ? run[i] : null));
+    const mean = (runs) => x.map((_, i) => {
+      const there = runs.filter((run) => i < run.length).map((run) => run[i]);
+      return there.reduce((a, b) => a + b, 0) / there.length;
+    });
+    const colour = COLOURS[state.technique] || "#444444";
+    const thin = (dash) => ({ stroke: colour + "55", width: 1, dash, points: { show: false } });
+    const thick = (label, dash) => ({ label, stroke: colour, width: 3, dash, points: { show: false } });
+    const series = [{ label: "epoch" }]
+      .concat(training.map(() => thin()), validation.map(() => thin([6, 4])))
+      .concat([thick("training, mean"), thick("validation, mean", [6, 4])]);
+    const holder = document.getElementById("explorer-chart");
+    const options = {
+      width: holder.clientWidth, height: Math.min(380, Math.max(260, holder.clientWidth * 0.55)),
+      legend: { show: false }, cursor: { drag: { x: false, y: false } }, scales: { x: { time: false } }, series,
+      axes: [
+        { label: "epoch", stroke: "#222222", incrs: [1, 2, 5, 10] },
+        { label: METRICS[metric], stroke: "#222222", size: 60 },
+      ],
+    };
+    if (chart) chart.destroy();
+    chart = new uPlot(options, [x, ...training.map(pad), ...validation.map(pad), mean(training), mean(validation)], holder);
+    const last = (list) => number(list[list.length - 1], metric, false);
+    holder.setAttribute("aria-label", "Curves of " + METRICS[metric] + " over " + epochs + " epochs, a thin line per seed. " +
+      "Mean at the last epoch: training " + last(mean(training)) + ", validation " + last(mean(validation)) +
+      (metric === "accuracy" ? " percent." : "."));
+  }
+
+  for (const key of NAMES) {
+    controls[key] = document.getElementById("explorer-" + key);
+    controls[key].addEventListener("change", () => {
+      say("");
+      if (key === "technique") state.strength = "";
+      state[key] = controls[key].value;
+      show();
+    });
+  }
+  window.addEventListener("hashchange", () => { say(""); state = fromAddress(); show(); });
+  window.addEventListener("resize", () => { if (chart) show(); });
+  load("index");
+})();
