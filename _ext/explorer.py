@@ -1,24 +1,26 @@
-"""Sphinx extension: the data of the explorer, made from `results/` when the site is built.
+"""Sphinx extension: the explorer's scripts, and its data, made from `results/` at build time.
 
-One script per setting, `_static/explorer/<images>-<wrong %>.js`, calls `explorerData(setting, …)`;
-scripts, since a page opened from a folder may load those but no other files. The page itself
-learns from `_static/explorer/index.js` which settings there are.
+All goes to `_static/explorer/` of the site, and not into `_static/` here, from where Jupyter Book
+would load every script on every page. One data script per setting, `<images>-<wrong %>.js`, calls
+`explorerData(setting, …)`; scripts, since a page opened from a folder may load those but no
+other files. From `index.js` the page learns which settings there are.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 from utils.evidence import at_best_strength, paired_difference
 from utils.results import METRICS, RESULTS, load_results
 
-SHORT = {"accuracy": 3, "log_loss": 3}
+SHOWN = ("accuracy", "log_loss")
 
 
 def setting_data(scores, curves, knobs):
     """Return what the page shows of one setting: baseline, techniques, strengths, runs."""
     baseline = {
         metric: at_best_strength(scores, metric).query("technique == 'none'").set_index("seed")
-        for metric in SHORT
+        for metric in SHOWN
     }
     data = {"seeds": len(baseline["accuracy"]), "techniques": {}}
     data["baseline"] = {
@@ -49,7 +51,7 @@ def _write(app, exception):
     if exception or app.builder.format != "html":
         return
     folder = Path(app.outdir, "_static", "explorer")
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(Path(__file__).parent / "explorer_page", folder, dirs_exist_ok=True)
     scores, curves = load_results("scores"), load_results("curves")
     knobs = json.loads((RESULTS / "provenance.json").read_text("utf-8"))["knobs"]
     settings = []

@@ -28,7 +28,7 @@
 
   function load(file) {
     const script = document.createElement("script");
-    script.src = base + "explorer/" + file + ".js";
+    script.src = base + file + ".js";
     script.onerror = () => say("The data of this view could not be loaded.");
     document.head.append(script);
   }
