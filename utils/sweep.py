@@ -337,7 +337,8 @@ def sweep(cells, folder, budgets, jobs=1, dask=None):
             flush=True,
         )
         failed = []
-        began = time.time()
+        if todo:
+            _note_provenance(folder)
         with _backend(jobs, dask), tqdm(total=len(todo), unit="cell", disable=None) as progress:
             tasks = (delayed(run_cell)(cell, budgets[cell.images]) for cell in todo)
             for record in Parallel(batch_size=1, return_as="generator_unordered")(tasks):
@@ -347,8 +348,6 @@ def sweep(cells, folder, budgets, jobs=1, dask=None):
                     failed.append(record)
                 progress.update()
         gather(folder, budgets)
-        if todo:
-            _note_provenance(folder, len(todo) - len(failed), time.time() - began)
     return len(todo), failed
 
 
@@ -371,8 +370,8 @@ def _backend(jobs, dask):
         yield
 
 
-def _note_provenance(folder, cells, seconds):
-    """Note in `provenance.json` what was tried, and with what, when and in which time."""
+def _note_provenance(folder):
+    """Note in `provenance.json` what is tried, and when and with what a sweep was started."""
     file = Path(folder, "provenance.json")
     runs = json.loads(file.read_text("utf-8"))["runs"] if file.exists() else []
     cpuinfo = Path("/proc/cpuinfo")
@@ -382,14 +381,12 @@ def _note_provenance(folder, cells, seconds):
     run = {
         "date": time.strftime("%Y-%m-%d"),
         "command": " ".join(["python -m utils.sweep", *sys.argv[1:]]),
-        "cells": cells,
-        "seconds": round(seconds),
         "processor": f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores",
         "versions": {name: importlib.metadata.version(name) for name in packages}
         | {"python": platform.python_version()},
     }
     knobs = {name: technique.knob for name, technique in TECHNIQUES.items()}
-    content = {"knobs": knobs, "runs": [*runs, run]}
+    content = {"knobs": knobs, "runs": runs if run in runs else [*runs, run]}
     write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
