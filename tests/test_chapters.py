@@ -74,6 +74,7 @@ def test_outputs_hold_results_only(notebook):
             text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
             assert not re.search(r"(?<!\S)(/\w+){2,}|[A-Z]:\\", text), "absolute path"
             assert "%|" not in text and "it/s" not in text, "a progress bar was stored"
+            assert "WARNING" not in text, "a library's warning was stored"
         assert not any("timestamp" in key or "iopub" in key for key in cell.metadata)
 
 
