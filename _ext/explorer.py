@@ -25,7 +25,7 @@ def setting_data(scores, curves, knobs):
     data = {"seeds": len(baseline["accuracy"]), "techniques": {}}
     data["baseline"] = {
         metric: {
-            "strength": float(rows["strength"].iloc[0]),
+            "strength": f"{rows['strength'].iloc[0]:g}",
             "test": rows[f"test_{metric}"].round(4).tolist(),
         }
         for metric, rows in baseline.items()

@@ -201,13 +201,13 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_a_full_disk_keeps_finished_cells(tmp_path, monkeypatch):
-    """The third file meets a full disk; the two before it are gathered by the next sweep."""
+    """The third cell meets a full disk; the two before it are gathered by the next sweep."""
     written = Counter()
     real = sweep.write_atomically
 
     def full(path, content):
         written[path.suffix] += 1
-        if written[".json"] == 3:
+        if written[".json"] == 4:  # `provenance.json` is the first
             raise OSError(28, "No space left on device", str(path))
         real(path, content)
 

@@ -25,7 +25,8 @@ def load_results(name="scores", folder=None):
         return None
     try:
         table = pd.read_csv(file)
-        whole = not table[[*KEY, *(SCORES if name == "scores" else METRICS)]].isna().any(axis=None)
+        columns = table[[*KEY, *(SCORES if name == "scores" else METRICS)]]
+        whole = file.read_bytes().endswith(b"\n") and not columns.isna().any(axis=None)
         if name == "curves":
             for metric in METRICS:
                 table[metric] = [np.array(row.split(), float) for row in table[metric]]

@@ -80,8 +80,7 @@ class Technique(NamedTuple):
     options: Callable
 
 
-# A technique that is added here is part of the next sweep, and of the tables. Each list of
-# strengths reaches from too weak to too strong.
+# A technique that is added here is part of the next sweep, and of the tables.
 TECHNIQUES = {
     "none": Technique(
         "learning rate", (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), lambda s: {"learning_rate": s}

@@ -59,13 +59,16 @@
     }
     const technique = data.techniques[state.technique];
     const strengths = Object.keys(technique.cells);
+    if (state.technique === "none" && !state.strength) {
+      state.strength = data.baseline[state.score].strength;
+    }
     if (!strengths.includes(state.strength)) {
       if (state.strength) say("The address names no strength that exists; this is the middle one.");
       state.strength = strengths[Math.floor(strengths.length / 2)];
     }
     fill("images", unique(names.map((n) => n.split("-")[0])), (n) => Number(n).toLocaleString("en"));
     fill("wrong", unique(names.map((n) => n.split("-")[1])), (n) => n + " %");
-    fill("technique", Object.keys(data.techniques), (n) => (n === "none" ? "none (the baseline)" : n));
+    fill("technique", Object.keys(data.techniques), (n) => (n === "none" ? "none (learning rate)" : n));
     fill("strength", strengths, (n) => technique.knob + " " + n);
     fill("score", Object.keys(METRICS), (n) => METRICS[n]);
     const address = NAMES.map((key) => key + "=" + encodeURIComponent(state[key])).join("&");
@@ -73,9 +76,9 @@
     const cell = technique.cells[state.strength];
     sentence(data, technique, cell);
     table(data, cell);
-    draw(cell);
-    root.hidden = false;
+    root.hidden = false; // before drawing: what is hidden has no width
     document.getElementById("explorer-fallback").hidden = true;
+    draw(cell);
   }
 
   function unique(list) {
@@ -103,7 +106,7 @@
     const verdict = clear
       ? (mean > 0 ? "raised" : "lowered") + " the test " + METRICS[metric] + " by " + number(Math.abs(mean), metric, false) + unit
       : "made no clear difference to the test " + METRICS[metric] + " (" + number(mean, metric, true) + unit + ")";
-    const isBaseline = state.technique === "none" && Number(state.strength) === data.baseline[metric].strength;
+    const isBaseline = state.technique === "none" && state.strength === data.baseline[metric].strength;
     document.getElementById("explorer-sentence").textContent = isBaseline
       ? "With " + setting + ", this is the tuned baseline itself: learning rate " + state.strength + "."
       : "With " + setting + ", " + what + " (" + technique.knob + " " + state.strength + ") " + verdict +
@@ -143,10 +146,9 @@
     const epochs = Math.max(...training.map((run) => run.length));
     const x = Array.from({ length: epochs }, (_, i) => i + 1);
     const pad = (run) => x.map((_, i) => (i < run.length ? run[i] : null));
-    const mean = (runs) => x.map((_, i) => {
-      const there = runs.filter((run) => i < run.length).map((run) => run[i]);
-      return there.reduce((a, b) => a + b, 0) / there.length;
-    });
+    const shortest = Math.min(...training.map((run) => run.length)); // with early stopping they differ
+    const mean = (runs) => x.map((_, i) =>
+      i < shortest ? runs.reduce((sum, run) => sum + run[i], 0) / runs.length : null);
     const colour = COLOURS[state.technique] || "#444444";
     const thin = (dash) => ({ stroke: colour + "55", width: 1, dash, points: { show: false } });
     const thick = (label, dash) => ({ label, stroke: colour, width: 3, dash, points: { show: false } });
@@ -164,9 +166,9 @@
     };
     if (chart) chart.destroy();
     chart = new uPlot(options, [x, ...training.map(pad), ...validation.map(pad), mean(training), mean(validation)], holder);
-    const last = (list) => number(list[list.length - 1], metric, false);
+    const last = (list) => number(list[shortest - 1], metric, false);
     holder.setAttribute("aria-label", "Curves of " + METRICS[metric] + " over " + epochs + " epochs, a thin line per seed. " +
-      "Mean at the last epoch: training " + last(mean(training)) + ", validation " + last(mean(validation)) +
+      "Mean at epoch " + shortest + ": training " + last(mean(training)) + ", validation " + last(mean(validation)) +
       (metric === "accuracy" ? " percent." : "."));
   }
 
