@@ -125,7 +125,9 @@ def test_numbers_on_the_screen_are_those_of_the_results(page):
             np.testing.assert_allclose(numbers, expected, atol=digits + 0.01 * scale / 100)
         difference = paired_difference(own, baseline)
         if difference.low != difference.high:
-            interval = re.search(r"interval ([+-]?\d+\.\d+) to ([+-]?\d+\.\d+)", text(page, "sentence"))
+            interval = re.search(
+                r"interval ([+-]?\d+\.\d+) to ([+-]?\d+\.\d+)", text(page, "sentence")
+            )
             found = [float(end) for end in interval.groups()]
             np.testing.assert_allclose(found, scale * np.array(difference[1:3]), atol=digits)
 

@@ -318,7 +318,9 @@ if __name__ == "__main__":
 def test_a_dask_worker_that_dies_has_its_cells_done_elsewhere(undisturbed, tmp_path):
     script, folder = tmp_path / "cluster.py", tmp_path / "results"
     script.write_text(DASK)
-    done = subprocess.run([sys.executable, script, folder, *GRID], capture_output=True, text=True)
+    half = [*GRID, "--only", "technique=none"]  # each cell starts a process of its own there
+    done = subprocess.run([sys.executable, script, folder, *half], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "killed" in done.stdout and f"{CELLS} cells trained" in done.stdout
-    assert tables(folder) == tables(undisturbed)
+    assert "killed" in done.stdout and f"{CELLS // 2} cells trained" in done.stdout
+    for ours, theirs in zip(tables(folder), tables(undisturbed), strict=True):
+        assert ours.splitlines() == theirs.splitlines()[: 1 + CELLS // 2 * SEEDS]

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -170,6 +171,28 @@ def run_cell(cell, budget):
         for metric in METRICS
     }
     return record | {"scores": scores, "curves": curves}
+
+
+ALONE = """
+import json, sys
+from utils.sweep import Budget, Cell, run_cell
+cell, budget = json.loads(sys.argv[1])
+print(json.dumps(run_cell(Cell(*cell), Budget(*budget))))
+"""
+
+
+def run_cell_alone(cell, budget):
+    """Do what `run_cell` does in a process of its own, as a worker of a Dask cluster has to.
+
+    Keras draws the seeds of initial weights from Python's `random`, and so do the other threads
+    of such a worker: a draw of theirs at the wrong moment would give the cell other weights.
+    """
+    command = [sys.executable, "-c", ALONE, json.dumps([cell, budget])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = f"its process ended with status {done.returncode}"
+        return cell._asdict() | budget._asdict() | {"failed": reason}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _short(number, digits):
@@ -339,7 +362,8 @@ def sweep(cells, folder, budgets, jobs=1, dask=None):
         if todo:
             _note_provenance(folder)
         with _backend(jobs, dask), tqdm(total=len(todo), unit="cell", disable=None) as progress:
-            tasks = (delayed(run_cell)(cell, budgets[cell.images]) for cell in todo)
+            train = run_cell_alone if dask else run_cell
+            tasks = (delayed(train)(cell, budgets[cell.images]) for cell in todo)
             for record in Parallel(batch_size=1, return_as="generator_unordered")(tasks):
                 content = json.dumps(record, ensure_ascii=False).encode()
                 write_atomically(_cell_file(folder, _cell(record)), content)
