@@ -8,12 +8,10 @@ the share of the speed of one large matrix product measured in the same turn.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,6 +26,7 @@ import tensorflow as tf
 from keras import layers, regularizers
 
 from utils.data import load_mnist
+from utils.results import machine
 from utils.training import train_seeds
 
 BATCH, SEEDS = 128, 10
@@ -302,18 +301,11 @@ def peak_memory(row, seeds):
     return int(done.stdout.splitlines()[-1])
 
 
-def machine():
-    """Return processor and versions."""
+def packages():
+    """Return the names of the contestants' packages that are installed."""
     names = {"tensorflow": "tensorflow", "keras": "keras", "torch": "torch", "jax": "jax"}
     names |= {"sklearn": "scikit-learn"}
-    found = [name for module, name in names.items() if importlib.util.find_spec(module)]
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(": ")[-1] for line in lines if line.startswith("model name")]
-    return {
-        "processor": f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores",
-        "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in found),
-    }
+    return [name for module, name in names.items() if importlib.util.find_spec(module)]
 
 
 def main():
@@ -325,8 +317,9 @@ def main():
     options = parser.parse_args()
 
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    if results.get("machine") != machine():  # one table holds one machine's times
-        results = {"machine": machine(), "race": {}, "growth": {}}
+    here = machine(*packages())
+    if results.get("machine") != here:  # one table holds one machine's times
+        results = {"machine": here, "race": {}, "growth": {}}
     for row in options.rows:
         for network in options.networks:
             entry = race(row, network, options.repeats, options.fits)

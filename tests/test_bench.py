@@ -38,7 +38,7 @@ def test_rows_of_another_machine_are_dropped(tiny, monkeypatch, capsys):
     bench.main()
     results = json.loads(tiny.read_text("utf-8"))
     assert results["race"] == {"tiny, L1": {"train_seeds": 1.0}}
-    assert results["machine"] == bench.machine()
+    assert results["machine"] == bench.machine(*bench.packages())
 
 
 def test_networks_are_those_of_the_rows():

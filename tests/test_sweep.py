@@ -69,7 +69,7 @@ def test_a_cell_is_what_train_seeds_gives(undisturbed):
     from utils.data import load_mnist
     from utils.training import train_seeds
 
-    runs = train_seeds(lambda: sweep.network(3e-3), load_mnist(60, sweep.VALIDATION), 2, range(2))
+    runs = train_seeds(lambda: sweep.network(3e-3), load_mnist(60, BUDGET.validation), 2, range(2))
     scores = load_results("scores", undisturbed)
     cell = scores.query("wrong == 0 and technique == 'none' and strength == 0.003")
     np.testing.assert_allclose(cell["test_log_loss"], runs.scores["test_log_loss"], rtol=1e-3)
@@ -224,7 +224,7 @@ def test_a_full_disk_keeps_finished_cells(tmp_path, monkeypatch):
 
 def fake_cell(cell, budget):
     """Stand in for training where only the files matter."""
-    epochs, seeds = budget
+    epochs, seeds = budget[:2]
     columns = {name: [0.5] * seeds for name in (*results.SCORES[2:], "seconds")}
     return (
         cell._asdict()
@@ -261,6 +261,20 @@ def test_a_technique_is_one_entry(monkeypatch):
     monkeypatch.setitem(sweep.TECHNIQUES, "mine", entry)
     cells = sweep.plan([300], only={"technique": ["mine"]})
     assert len(cells) == 2 * len(sweep.WRONG)
+
+
+def test_the_article_is_a_grid_of_its_own(tmp_path):
+    """Its six networks, here on few images; the epoch kept is the one of the best accuracy."""
+    done = subprocess.run(
+        [*command(tmp_path, "--article")[:5], *GRID[:6], "--article", "--jobs", "1"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "6 cells trained" in done.stdout, done.stderr[-2000:]
+    scores, curves = (load_results(name, tmp_path) for name in ("scores", "curves"))
+    assert list(scores["technique"].unique()) == list(sweep.ARTICLE)
+    stopped = scores["technique"] == "stopped"
+    best = [row.argmax() + 1 for row in curves.loc[stopped, "val_accuracy"]]
+    assert list(scores.loc[stopped, "epoch"]) == best
 
 
 def test_each_technique_has_the_same_budget():

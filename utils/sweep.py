@@ -9,12 +9,10 @@ that was ended, in whatever way, goes on where it was.
 
 import argparse
 import contextlib
-import importlib.metadata
 import io
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -34,18 +32,21 @@ from tqdm.auto import tqdm
 
 from utils import BookError
 from utils.data import load_mnist, write_atomically
-from utils.results import KEY, METRICS, RESULTS, load_results
+from utils.results import KEY, METRICS, RESULTS, load_results, machine
 from utils.training import train_seeds
 
 WRONG = (0.0, 0.2, 0.4)  # shares of wrong training labels
-VALIDATION = 1_000  # images, with correct labels
 
 
 class Budget(NamedTuple):
-    """How long and how often every technique may train in a setting."""
+    """How long and how often every technique may train in a setting.
+
+    `validation` is the number of validation images, which have correct labels.
+    """
 
     epochs: int
     seeds: int
+    validation: int = 1_000
 
 
 BUDGETS = {  # training images: epochs and seeds
@@ -72,8 +73,8 @@ class Cell(NamedTuple):
 class Technique(NamedTuple):
     """What a technique's strength is called, the strengths tried, and how to train with one.
 
-    `options(strength)` returns the arguments of `network`, and may hold `patience`, that of an
-    `EarlyStopping` on the validation loss that restores the best weights.
+    `options(strength)` returns the arguments of `network`, and may hold `stopping`, those of an
+    `EarlyStopping` that restores the best weights.
     """
 
     knob: str
@@ -96,20 +97,35 @@ TECHNIQUES = {
     "augmentation": Technique(
         "shift", (0.02, 0.04, 0.06, 0.08, 0.12, 0.16), lambda s: {"shift": s}
     ),
-    "early stopping": Technique("patience", (1, 2, 3, 5, 8, 12), lambda s: {"patience": s}),
+    "early stopping": Technique(
+        "patience", (1, 2, 3, 5, 8, 12), lambda s: {"stopping": {"patience": s}}
+    ),
     "dropout + augmentation": Technique(
         "rate", (0.05, 0.1, 0.25, 0.4, 0.5, 0.65), lambda s: {"rate": s, "shift": 0.08}
     ),
     "L2 + early stopping": Technique(
         "λ",
         (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-        lambda s: {"penalty": regularizers.L2(s), "patience": 3},
+        lambda s: {"penalty": regularizers.L2(s), "stopping": {"patience": 3}},
     ),
 }
 
+# The article's networks, as meant, on its 70:30 split: `--article` trains them for chapter 7.
+LARGE = {"hidden": (500,) * 5}
+STOP = {"monitor": "val_accuracy", "patience": 2}
+ARTICLE = {
+    "plain": Technique("learning rate", (1e-3,), lambda s: LARGE | {"learning_rate": s}),
+    "L2 1e-4": Technique("λ", (1e-4,), lambda s: LARGE | {"penalty": regularizers.L2(s)}),
+    "L1 1e-4": Technique("λ", (1e-4,), lambda s: LARGE | {"penalty": regularizers.L1(s)}),
+    "dropout 0.25": Technique("rate", (0.25,), lambda s: LARGE | {"rate": s}),
+    "augmented": Technique("shift", (0.08,), lambda s: LARGE | {"shift": s}),
+    "stopped": Technique("patience", (2,), lambda s: LARGE | {"stopping": STOP}),
+}
+ARTICLE_BUDGET = {42_000: Budget(10, 10, 18_000)}
 
-def network(learning_rate=1e-3, penalty=None, rate=0.0, shift=0.0):
-    """Return the workhorse, compiled, with any of the techniques.
+
+def network(learning_rate=1e-3, penalty=None, rate=0.0, shift=0.0, hidden=(256,) * 3):
+    """Return the workhorse, or one with other hidden layers, with any of the techniques.
 
     `shift` moves images by up to that share of their width and height, and turns them by up
     to half as large a share of a full turn.
@@ -119,8 +135,8 @@ def network(learning_rate=1e-3, penalty=None, rate=0.0, shift=0.0):
         stack.append(layers.RandomRotation(shift / 2, fill_mode="constant"))
         stack.append(layers.RandomTranslation(shift, shift, fill_mode="constant"))
     stack.append(layers.Flatten())
-    for _ in range(3):
-        stack.append(layers.Dense(256, activation="relu", kernel_regularizer=penalty))
+    for units in hidden:
+        stack.append(layers.Dense(units, activation="relu", kernel_regularizer=penalty))
         if rate:
             stack.append(layers.Dropout(rate))
     model = keras.Sequential([*stack, layers.Dense(10, activation="softmax")])
@@ -146,11 +162,11 @@ def run_cell(cell, budget):
     began = time.process_time()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            mnist = load_mnist(cell.images, VALIDATION, cell.wrong)
-        options = TECHNIQUES[cell.technique].options(cell.strength)
-        patience, rules = options.pop("patience", None), []
-        if patience:
-            rules = [keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)]
+            mnist = load_mnist(cell.images, budget.validation, cell.wrong)
+        options = (TECHNIQUES | ARTICLE)[cell.technique].options(cell.strength)
+        stopping, rules = options.pop("stopping", None), []
+        if stopping:
+            rules = [keras.callbacks.EarlyStopping(**stopping, restore_best_weights=True)]
         runs = train_seeds(lambda: network(**options), mnist, epochs, seeds, callbacks=rules)
     except (MemoryError, BookError, tf.errors.OpError, ValueError) as error:
         return record | {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
@@ -160,8 +176,10 @@ def run_cell(cell, budget):
         return record | {"failed": "a seed ended with NaN or infinity"}
 
     chosen = np.full(len(seeds), epochs)
-    if patience:
-        chosen = np.nanargmin(runs.history["val_loss"], axis=1) + 1
+    if stopping:
+        curve = runs.history[stopping.get("monitor", "val_loss")]
+        best = np.nanargmax if "monitor" in stopping else np.nanargmin  # accuracy, or loss
+        chosen = best(curve, axis=1) + 1
     scores = {"epoch": chosen.tolist()}
     for split, metric in itertools.product(("train", "val", "test"), ("accuracy", "log_loss")):
         scores[f"{split}_{metric}"] = [_short(x, 6) for x in runs.scores[f"{split}_{metric}"]]
@@ -200,17 +218,17 @@ def _short(number, digits):
     return float(f"{number:.{digits}g}")
 
 
-def plan(images=tuple(BUDGETS), wrong=WRONG, only=None):
+def plan(images=tuple(BUDGETS), wrong=WRONG, only=None, techniques=None):
     """Return the cells of the grid, in order.
 
-    `only` maps names of `Cell`'s fields to the texts of the values to keep. Raises `BookError`
-    for a value that the grid does not have.
+    Without `techniques`, those of `TECHNIQUES`. `only` maps names of `Cell`'s fields to the texts
+    of the values to keep. Raises `BookError` for a value that the grid does not have.
     """
     cells = [
         Cell(n, share, name, strength)
         for n in images
         for share in wrong
-        for name, technique in TECHNIQUES.items()
+        for name, technique in (techniques or TECHNIQUES).items()
         for strength in technique.strengths
     ]
     for key, texts in (only or {}).items():
@@ -266,7 +284,7 @@ def gather(folder, budgets):
                 f"{folder} holds a sweep with other seeds or epochs: name another --folder."
             )
         done = cells if done is None else done & cells
-        rank = {technique: i for i, technique in enumerate(TECHNIQUES)}
+        rank = {technique: i for i, technique in enumerate(TECHNIQUES | ARTICLE)}
         table = table.sort_values(
             KEY, key=lambda column: column.map(rank) if column.name == "technique" else column
         )
@@ -300,7 +318,7 @@ def _read_record(file, budgets):
     try:
         record = json.loads(file.read_text("utf-8"))
         cell = _cell(record)
-        budget = Budget(record["epochs"], record["seeds"])
+        budget = Budget(*(record[field] for field in Budget._fields))
         if file.name != _cell_file("", cell).name or budget != budgets.get(cell.images):
             return None
         if "failed" not in record:
@@ -329,7 +347,9 @@ def _joined(numbers):
 def estimate(cell, budget):
     """Return roughly the seconds that a cell takes on one core of a laptop."""
     per_image = 100e-6 if "augmentation" in cell.technique else 25e-6
-    per_epoch = cell.images * per_image + VALIDATION * 8e-6
+    if cell.technique in ARTICLE:
+        per_image += 120e-6
+    per_epoch = cell.images * per_image + budget.validation * 8e-6
     return 4 + budget.seeds * budget.epochs * per_epoch
 
 
@@ -397,18 +417,12 @@ def _note_provenance(folder):
     """Note in `provenance.json` what is tried, and when and with what a sweep was started."""
     file = Path(folder, "provenance.json")
     runs = json.loads(file.read_text("utf-8"))["runs"] if file.exists() else []
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
-    models = [line.split(": ")[-1] for line in lines if line.startswith("model name")]
-    packages = ("tensorflow", "keras", "numpy", "joblib")
     run = {
         "date": time.strftime("%Y-%m-%d"),
         "command": " ".join(["python -m utils.sweep", *sys.argv[1:]]),
-        "processor": f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores",
-        "versions": {name: importlib.metadata.version(name) for name in packages}
-        | {"python": platform.python_version()},
+        **machine("tensorflow", "keras", "numpy", "joblib"),
     }
-    knobs = {name: technique.knob for name, technique in TECHNIQUES.items()}
+    knobs = {name: technique.knob for name, technique in (TECHNIQUES | ARTICLE).items()}
     content = {"knobs": knobs, "runs": runs if run in runs else [*runs, run]}
     write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
@@ -427,7 +441,10 @@ def main(arguments=None):
         prog="python -m utils.sweep",
         description="Train a grid of settings, techniques and strengths. What is finished is kept.",
     )
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where the results lie")
+    parser.add_argument(
+        "--article", action="store_true", help="the article's networks, at full size, instead"
+    )
+    parser.add_argument("--folder", type=Path, help="where the results lie")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cells at a time")
     parser.add_argument("--dask", metavar="ADDRESS", help="use the Dask cluster of this scheduler")
     parser.add_argument(
@@ -443,14 +460,18 @@ def main(arguments=None):
     parser.add_argument("--images", type=int, nargs="+", help="other numbers of training images")
     parser.add_argument("--epochs", type=int, help="the same number of epochs for all")
     options = parser.parse_args(arguments)
-    images = options.images or list(BUDGETS)
-    budgets = BUDGETS | {
-        n: Budget(options.epochs or usual.epochs, options.seeds or usual.seeds)
+    techniques, budgets, wrong, folder = TECHNIQUES, BUDGETS, WRONG, RESULTS
+    if options.article:
+        techniques, budgets, wrong, folder = ARTICLE, ARTICLE_BUDGET, (0.0,), RESULTS / "article"
+    options.folder = options.folder or folder
+    images = options.images or list(budgets)
+    budgets = budgets | {
+        n: usual._replace(epochs=options.epochs or usual.epochs, seeds=options.seeds or usual.seeds)
         for n in images
-        for usual in [BUDGETS.get(n, Budget(10, 10))]
+        for usual in [budgets.get(n, Budget(10, 10))]
     }
     try:
-        cells = plan(images, only=dict(options.only))
+        cells = plan(images, wrong, dict(options.only), techniques)
         if options.dry_run:
             print(*cells, f"{len(cells)} cells", sep="\n")
             return 0
