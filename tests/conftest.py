@@ -1,6 +1,7 @@
 """Make $MNIST_NPZ absolute: notebooks are executed in their own folder."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -24,3 +25,18 @@ def tiny():
         return images, labels
 
     return Mnist(*draw(70), *draw(30), *draw(30), "made for the tests")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium that is installed on this machine, or the test is skipped."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        pytest.skip("no Chromium here: install it, on Debian with `apt-get install chromium`")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

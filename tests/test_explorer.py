@@ -2,9 +2,9 @@
 
 import gzip
 import re
-import shutil
+from html import unescape
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import pytest
@@ -14,22 +14,7 @@ from utils.results import load_results
 
 SITE = Path(__file__).parent.parent / "_build" / "html"
 PAGE = SITE / "chapters" / "explorer.html"
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-needs_browser = pytest.mark.skipif(
-    not BROWSER, reason="no Chromium here: install it, on Debian with `apt-get install chromium`"
-)
 STATE = {"images": 300, "wrong": 20, "technique": "dropout", "strength": "0.4", "score": "accuracy"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -68,7 +53,6 @@ def test_what_a_reader_loads_is_small():
     assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 300_000
 
 
-@needs_browser
 def test_first_view(page):
     visit(page)
     assert "compared with the tuned baseline over the same 10 seeds" in text(page, "sentence")
@@ -78,7 +62,6 @@ def test_first_view(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-@needs_browser
 def test_a_link_restores_its_view_and_the_address_follows(page):
     visit(page, **STATE)
     assert chosen(page) == {key: str(value) for key, value in STATE.items()}
@@ -91,7 +74,17 @@ def test_a_link_restores_its_view_and_the_address_follows(page):
     assert before["technique"] == "L2 + early stopping" and before["score"] == "log_loss"
 
 
-@needs_browser
+def test_links_of_the_chapters_open_their_view(page):
+    texts = [chapter.read_text("utf-8") for chapter in SITE.glob("chapters/0*.html")]
+    views = {view for text in texts for view in re.findall(r'explorer\.html#([^"]+)"', text)}
+    assert len(views) >= 5
+    for view in views:
+        wanted = dict(parse_qsl(unescape(view)))
+        visit(page, **wanted)
+        assert text(page, "notice") == ""
+        assert wanted.items() <= chosen(page).items()
+
+
 def test_every_control_by_keyboard(page):
     visit(page, **STATE)
     page.focus("#explorer-images")
@@ -104,7 +97,6 @@ def test_every_control_by_keyboard(page):
         page.keyboard.press("Tab")
 
 
-@needs_browser
 def test_numbers_on_the_screen_are_those_of_the_results(page):
     scores = load_results("scores")
     cells = scores[["images", "wrong", "technique", "strength"]].drop_duplicates()
@@ -132,7 +124,6 @@ def test_numbers_on_the_screen_are_those_of_the_results(page):
             np.testing.assert_allclose(found, scale * np.array(difference[1:3]), atol=digits)
 
 
-@needs_browser
 @pytest.mark.parametrize(
     "state",
     [
@@ -149,7 +140,6 @@ def test_a_malformed_address_falls_back_with_a_notice(page, state):
     assert "seeds" in text(page, "sentence")
 
 
-@needs_browser
 def test_without_javascript_a_figure_and_a_table_stand_there(browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
