@@ -9,6 +9,10 @@ other files. From `index.js` the page learns which settings there are.
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import quote
+
+from docutils import nodes
+from sphinx import addnodes
 
 from utils.evidence import at_best_strength, paired_difference
 from utils.results import METRICS, RESULTS, load_results
@@ -64,7 +68,25 @@ def _write(app, exception):
     (folder / "index.js").write_text(f"explorerIndex({json.dumps(settings)});\n", "utf-8")
 
 
+def _note_view(app, doctree):
+    """Remember the view in `[…](explorer.md "images=1000&wrong=20&…")` until links are resolved."""
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        if link.get("title", "").startswith("images="):
+            wrapper = nodes.inline(view=quote(link.attributes.pop("title"), safe="=&"))
+            link.replace_self(wrapper)
+            wrapper += link
+
+
+def _open_at_view(app, doctree, page):
+    for wrapper in doctree.findall(lambda node: isinstance(node, nodes.inline) and "view" in node):
+        for link in wrapper.findall(nodes.reference):
+            if "refuri" in link:  # the explorer is part of the book
+                link["refuri"] += "#" + wrapper["view"]
+
+
 def setup(app):
     """Register the extension with Sphinx."""
+    app.connect("doctree-read", _note_view)
+    app.connect("doctree-resolved", _open_at_view)
     app.connect("build-finished", _write)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -97,8 +97,17 @@ def test_shape(chapter):
     assert re.search(r"\*\*Minutes:\*\* \d+ to read, \S+ to run", head)
     assert "Before you look" in text, "a chapter asks for a prediction"
     headings = re.findall(r"^## (.*)", text, flags=re.M)
-    assert headings[0] == "Setup" and headings[-3:] == ["Summary", "Exercises", "References"]
+    assert headings[0] == "Setup"
+    assert headings[-4:] == ["Summary", "Check yourself", "Exercises", "References"]
     assert "references.md" in text.split("## References")[1]
+
+
+def test_questions_have_answers_that_explain(chapter):
+    text = prose(chapter).split("## Check yourself")[1].split("## Exercises")[0]
+    form = r"```\{admonition\} Answer\n:class: dropdown\n(.*?)\n```"
+    answers = re.findall(form, text, flags=re.S)
+    assert len(answers) == len(re.findall(r"^\*\*\d\.", text, flags=re.M)) >= 3
+    assert min(len(answer.split()) for answer in answers) >= 15
 
 
 def test_exercises_have_solutions(chapter):
@@ -142,6 +151,7 @@ def test_figures_have_alt_text_and_captions(notebook):
     ("figure", "chapter", "page"),
     [
         ("dropout.png", "04_dropout", "README.md"),
+        ("dropout.png", "04_dropout", "intro.md"),
         ("map.png", "09_which_technique_when", "chapters/explorer.md"),
     ],
 )
@@ -187,5 +197,5 @@ def test_template_passes_for_a_chapter():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     for part in ("**The question.**", "**You will be able to**", "**Minutes:**", "## Setup"):
         assert part in text
-    for part in ("Before you look", "## Summary", "## Exercises", "## References", "claim("):
+    for part in ("Before you look", "## Summary", "## Check yourself", "## Exercises", "claim("):
         assert part in text
