@@ -1,0 +1,77 @@
+"""Chapter 4 in JupyterLab, in a real browser: it runs, and a changed line breaks its claim."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MINUTES = 60_000  # in milliseconds
+LINE = "network(rate=0.5), noisy"
+CLAIM = "With wrong labels, dropout raises test accuracy by more than 4 points."
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Start JupyterLab in a folder with chapter 4; yield its address."""
+    (tmp_path / "chapters").mkdir()
+    shutil.copy(ROOT / "chapters" / "04_dropout.ipynb", tmp_path / "chapters")
+    shutil.copytree(ROOT / "results", tmp_path / "results", ignore=shutil.ignore_patterns("cells"))
+    # the browser shows only the cells on the screen otherwise
+    settings = tmp_path / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root"]
+    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}"]
+    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings")}
+    server = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}/lab"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(address)
+                break
+            except urllib.error.URLError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_rate_of_zero_breaks_the_claim(lab, browser):
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.goto(f"{lab}/tree/chapters/04_dropout.ipynb")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=2 * MINUTES)
+    assert "{admonition}" not in page.inner_text(".jp-Notebook")
+
+    def run_all():
+        page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        page.get_by_text("Restart Kernel and Run All Cells…").click()
+        page.get_by_role("button", name="Confirm Kernel Restart").click()
+        page.wait_for_selector(f"text=✓ {CLAIM}", state="detached")  # the old outputs are gone
+
+    run_all()
+    page.wait_for_selector(f"text=✓ {CLAIM}", timeout=4 * MINUTES)
+
+    cell = page.locator(".jp-CodeCell", has_text=LINE).first
+    source = cell.locator(".cm-content").inner_text()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text(source.replace(LINE, LINE.replace("0.5", "0.0")))
+    run_all()
+    page.wait_for_selector("text=ClaimFailed", timeout=4 * MINUTES)
+    said = page.inner_text(".jp-Notebook")
+    assert f"“{CLAIM}” does not hold in this run." in said
+    assert "If you changed a line above, this is what your change did." in said
+    page.context.close()
