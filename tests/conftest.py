@@ -1,4 +1,4 @@
-"""Make $MNIST_NPZ absolute: notebooks are executed in their own folder."""
+"""What all tests share. Notebooks are executed in their own folder, so $MNIST_NPZ is absolute."""
 
 import os
 import shutil
