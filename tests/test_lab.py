@@ -52,7 +52,7 @@ def lab(tmp_path):
 def test_a_rate_of_zero_breaks_the_claim(lab, browser):
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.goto(f"{lab}/tree/chapters/04_dropout.ipynb")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=2 * MINUTES)
+    page.wait_for_selector("text=(ipykernel) | Idle", timeout=2 * MINUTES)
     assert "{admonition}" not in page.inner_text(".jp-Notebook")
 
     def run_all():
