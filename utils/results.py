@@ -1,6 +1,7 @@
 """The tables that a sweep leaves behind, and how they are read."""
 
 import importlib.metadata
+import io
 import os
 import platform
 from pathlib import Path
@@ -27,9 +28,10 @@ def load_results(name="scores", folder=None):
     if not file.exists():
         return None
     try:
-        table = pd.read_csv(file)
+        content = file.read_bytes()
+        table = pd.read_csv(io.BytesIO(content))
         columns = table[[*KEY, *(SCORES if name == "scores" else METRICS)]]
-        whole = file.read_bytes().endswith(b"\n") and not columns.isna().any(axis=None)
+        whole = content.endswith(b"\n") and not columns.isna().any(axis=None)
         if name == "curves":
             for metric in METRICS:
                 table[metric] = [np.array(row.split(), float) for row in table[metric]]
