@@ -7,7 +7,3 @@ function reachable() {
 }
 window.addEventListener("load", reachable);
 window.addEventListener("resize", reachable);
-/* Docutils gives the entries of a bibliography a role that has been withdrawn; they are list items. */
-window.addEventListener("load", () => {
-  for (const entry of document.querySelectorAll('[role="doc-biblioentry"]')) entry.setAttribute("role", "listitem");
-});
