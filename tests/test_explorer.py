@@ -26,8 +26,7 @@ def page(browser):
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("request", lambda r: r.url.startswith("file:") or page.problems.append(r.url))
     yield page
-    theme = "theme mode|THEBE_JS_URL"  # the theme's own complaints
-    assert not [problem for problem in page.problems if not re.search(theme, problem)]
+    assert not page.problems
     context.close()
 
 

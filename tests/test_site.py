@@ -1,5 +1,6 @@
 """The built site: images, launch buttons, links. `make test` builds it first."""
 
+import gzip
 import os
 import re
 import subprocess
@@ -81,6 +82,22 @@ def test_pages_load_nothing_from_another_host(site):
     assert (SITE / "chapters" / mathjax.split("?")[0]).exists()
 
 
+def test_pages_are_light(site):
+    """What a page fetches, compressed as a server would, images at the end of it included."""
+    for path, page in site.items():
+        files = {(path.parent / address.split("?")[0]).resolve() for address in page.loaded}
+        weight = sum(len(gzip.compress(file.read_bytes())) for file in files if file.is_file())
+        assert 50_000 < weight < 1_000_000, f"{path.name} weighs {weight:,} bytes"
+
+
+def test_one_style_sheet_and_no_script_before_the_content(site):
+    for path, page in site.items():
+        head, body = page.text.split("</head>", 1)
+        assert head.count('rel="stylesheet"') == 1 and "<script src" not in head, path
+        assert all("defer" in tag for tag in re.findall("<script[^>]*src=[^>]*>", body)), path
+        assert 'name="description"' in head, path
+
+
 def test_no_raw_markup_and_no_stderr(site):
     for path, page in site.items():
         body = page.text.split("<article", 1)[1].split("</article", 1)[0]
@@ -156,9 +173,10 @@ def test_a_published_site_says_where_it_is(tmp_path):
     site = tmp_path / "_build" / "html"
     address = "https://someone.example/a-book/chapters/04_dropout.html"
     assert f"<loc>{address}</loc>" in (site / "sitemap.xml").read_text("utf-8")
-    assert f'property="og:url" content="{address}"' in page.text
-    assert 'name="description" content="The question.' in page.text
-    (card,) = re.findall(r'og:image" content="https://someone.example/a-book/([^"]+)"', page.text)
+    assert f'content="{address}" property="og:url"' in page.text
+    (description,) = re.findall(r'content="([^"]+)" name="description"', page.text)
+    assert description.startswith("The question.")
+    (card,) = re.findall(r'"https://someone.example/a-book/([^"]+)" property="og:image"', page.text)
     assert (site / card).stat().st_size > 10_000
     assert 'href="/a-book/index.html"' in (site / "404.html").read_text("utf-8")
 
