@@ -40,6 +40,41 @@ def test_page(page, screen, browser):
     assert not problems(browser, page.as_uri(), screen)
 
 
+VISIBLE = """() => [...document.querySelectorAll("a[href], button, select, input, summary, pre")]
+  .filter((e) => e.checkVisibility({visibilityProperty: true, opacityProperty: true}))
+  .filter((e) => e.tagName !== "PRE" || e.scrollWidth > e.clientWidth)
+  .forEach((e) => { e.dataset.seen = ""; })"""
+
+
+def unreached(browser, address):
+    """Return what can be seen and used on a page, and the key Tab never comes to."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(address)
+    page.wait_for_timeout(500)
+    page.evaluate(VISIBLE)
+    for _ in range(1_000):
+        page.keyboard.press("Tab")
+        page.evaluate("document.activeElement.removeAttribute('data-seen')")
+        if page.evaluate("document.activeElement === document.body"):  # once round
+            break
+    left = page.evaluate(
+        "[...document.querySelectorAll('[data-seen]')].map((e) => e.outerHTML.slice(0, 150))"
+    )
+    page.close()
+    return left
+
+
+@pytest.mark.parametrize("name", ["intro", "chapters/04_dropout", "chapters/explorer"])
+def test_the_key_tab_comes_to_everything(name, browser):
+    assert not unreached(browser, (SITE / f"{name}.html").as_uri())
+
+
+def test_what_tab_passes_by_is_found_out(browser, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text('<a href="#a">one</a> <a href="#b" tabindex="-1">two</a>')
+    assert ["two" in line for line in unreached(browser, file.as_uri())] == [True]
+
+
 @pytest.mark.parametrize(
     ("flaw", "message"),
     [
