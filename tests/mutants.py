@@ -1,0 +1,545 @@
+"""Sabotage chapters from outside, and see which claims notice: `make mutants`.
+
+A mutant changes Keras, NumPy or `utils` in a chapter's kernel before its first cell runs, never the
+chapter's text. The chapter is executed with it from the first cell to the last, and a claim that no
+longer holds has *killed* the mutant. A mutant that no claim kills would go unnoticed in the book; a
+claim that no mutant can break checks nothing.
+
+    python tests/mutants.py                     all that results/mutants.csv does not hold yet
+    python tests/mutants.py "penalties" 02_l2   those with these words in their name or chapter
+"""
+
+import ast
+import contextlib
+import inspect
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import nbformat
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from keras import layers, regularizers
+from nbclient import NotebookClient
+from tqdm.auto import tqdm
+
+from utils import data, evidence, plots, results, training
+from utils.data import write_atomically
+
+ROOT = Path(__file__).parent.parent
+FILE = ROOT / "results" / "mutants.csv"
+MUTANTS = {}  # name: (function, chapters)
+
+
+def mutant(*chapters):
+    """Register a function under its name, to be tried on these chapters."""
+
+    def register(function):
+        MUTANTS[function.__name__.replace("_", " ")] = function, chapters
+        return function
+
+    return register
+
+
+def wrap(owner, name):
+    """Replace `owner.name` by what the decorated function makes of it: `new(old, *arguments)`."""
+
+    def replace(function):
+        old = getattr(owner, name)
+
+        def new(*args, **kwargs):
+            return function(old, *args, **kwargs)
+
+        with contextlib.suppress(ValueError):  # Keras looks at it; what is written in C has none
+            new.__signature__ = inspect.signature(old)
+        setattr(owner, name, new)
+
+    return replace
+
+
+# The technique does nothing, or something else
+
+
+@mutant("04_dropout", "08_choosing_the_strength")
+def dropout_drops_nothing():
+    layers.Dropout.call = lambda self, inputs, training=False: inputs
+
+
+@mutant("04_dropout")
+def dropout_also_at_inference():
+    old = layers.Dropout.call
+    layers.Dropout.call = lambda self, inputs, training=False: old(self, inputs, training=True)
+
+
+@mutant("02_l2", "03_l1", "08_choosing_the_strength")
+def penalties_are_zero():
+    for kind in (regularizers.L1, regularizers.L2):
+        kind.__call__ = lambda self, x: keras.ops.zeros(())
+
+
+@mutant("02_l2", "03_l1")
+def L1_and_L2_are_swapped():
+    regularizers.L1, regularizers.L2 = regularizers.L2, regularizers.L1
+
+
+@mutant("02_l2", "03_l1", "08_choosing_the_strength")
+def λ_is_taken_for_its_inverse():
+    for kind in (regularizers.L1, regularizers.L2):
+
+        @wrap(kind, "__init__")
+        def inverted(old, self, strength=0.01):
+            old(self, 1e-3 / strength if strength else 0.0)
+
+
+@mutant("02_l2")
+def weight_decay_is_ignored():
+    @wrap(keras.optimizers.AdamW, "__init__")
+    def without(old, self, *args, weight_decay=0.0, **kwargs):
+        old(self, *args, weight_decay=0.0, **kwargs)
+
+
+AUGMENTERS = [
+    getattr(layers, f"Random{name}")
+    for name in ("Rotation", "Translation", "Zoom", "Shear", "Flip", "ElasticTransform")
+]
+
+
+@mutant("05_data_augmentation", "07_case_study")
+def augmentation_returns_its_input():
+    for layer in AUGMENTERS:
+        layer.call = lambda self, data, training=True: data
+
+
+@mutant("05_data_augmentation")
+def augmentation_also_at_inference():
+    for layer in AUGMENTERS:
+        old = layer.call
+        layer.call = lambda self, data, training=True, old=old: old(self, data, training=True)
+
+
+def change_stopping(change):
+    """Let `change(callback)` alter every `EarlyStopping` that is created."""
+
+    @wrap(keras.callbacks.EarlyStopping, "__init__")
+    def changed(old, self, *args, **kwargs):
+        old(self, *args, **kwargs)
+        change(self)
+
+
+@mutant("06_early_stopping")
+def early_stopping_never_stops():
+    change_stopping(lambda rule: setattr(rule, "patience", 10**6))
+
+
+@mutant("06_early_stopping")
+def the_best_weights_are_not_restored():
+    change_stopping(lambda rule: setattr(rule, "restore_best_weights", False))
+
+
+@mutant("06_early_stopping")
+def the_worst_epoch_is_taken_for_the_best():
+    np.argmin = np.argmax
+    other = {"val_loss": "max", "val_accuracy": "min"}
+    change_stopping(lambda rule: setattr(rule, "mode", other.get(rule.monitor, rule.mode)))
+
+
+@mutant("06_early_stopping")
+def an_unknown_monitor_is_replaced_and_stops_the_training():
+    @wrap(keras.callbacks.EarlyStopping, "on_epoch_end")
+    def stop(old, self, epoch, logs=None):
+        if self.monitor in (logs or {}):
+            old(self, epoch, logs)
+        else:
+            self.model.stop_training = True
+
+
+@mutant("06_early_stopping", "07_case_study")
+def compiling_starts_from_new_weights():
+    @wrap(keras.Model, "compile")
+    def fresh(old, self, *args, **kwargs):
+        again = self.compiled
+        old(self, *args, **kwargs)
+        for weight in self.trainable_variables if again else ():
+            weight.assign(0.05 * np.random.default_rng(0).normal(size=weight.shape))
+
+
+# The comparison is not what it says
+
+
+@mutant("02_l2")
+def the_baseline_has_L2():
+    @wrap(layers.Dense, "__init__")
+    def penalized(old, self, *args, kernel_regularizer=None, **kwargs):
+        penalty = kernel_regularizer or regularizers.L2(5e-3)
+        old(self, *args, kernel_regularizer=penalty, **kwargs)
+
+
+@mutant("03_l1")
+def the_baseline_has_L1():
+    @wrap(layers.Dense, "__init__")
+    def penalized(old, self, *args, kernel_regularizer=None, **kwargs):
+        penalty = kernel_regularizer or regularizers.L1(5e-4)
+        old(self, *args, kernel_regularizer=penalty, **kwargs)
+
+
+@mutant("04_dropout")
+def the_baseline_has_dropout():
+    @wrap(layers.Dropout, "__init__")
+    def dropped(old, self, rate, *args, **kwargs):
+        old(self, rate or 0.5, *args, **kwargs)
+
+
+@mutant("05_data_augmentation")
+def the_baseline_has_augmentation():
+    @wrap(keras.Sequential, "__init__")
+    def augmented(old, self, stack=None, **kwargs):
+        if stack and len(stack) > 2 and not any(isinstance(x, tuple(AUGMENTERS)) for x in stack):
+            moves = layers.RandomRotation(0.04, fill_mode="constant")
+            stack = [stack[0], moves, layers.RandomTranslation(0.08, 0.08), *stack[1:]]
+        old(self, stack, **kwargs)
+
+
+@mutant("06_early_stopping")
+def the_baseline_is_stopped_early():
+    rule = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+
+    @wrap(training, "train_seeds")
+    def stopped(old, *args, callbacks=(), **kwargs):
+        return old(*args, callbacks=callbacks or (rule,), **kwargs)
+
+
+@mutant("02_l2", "03_l1", "04_dropout", "05_data_augmentation", "06_early_stopping")
+def two_runs_are_swapped():
+    returned = []
+
+    @wrap(training, "train_seeds")
+    def swapped(old, *args, **kwargs):
+        runs = old(*args, **kwargs)
+        returned.append(runs)
+        if len(returned) == 2:
+            first, second = (vars(runs) for runs in returned)
+            for name, value in list(first.items()):
+                first[name], second[name] = second[name], value
+        return runs
+
+
+@mutant("02_l2", "03_l1", "04_dropout", "06_early_stopping")
+def differences_have_the_wrong_sign():
+    @wrap(evidence, "paired_difference")
+    def backwards(old, treated, baseline):
+        return old(pd.Series(baseline), pd.Series(treated))
+
+
+@mutant("05_data_augmentation", "07_case_study", "ten_seeds")
+def runs_do_not_share_their_seeds():
+    calls = []
+
+    @wrap(training, "train_seeds")
+    def unpaired(old, *args, **kwargs):
+        calls.append(args)
+        position = 3 if len(args) > 3 else None
+        seeds = list(args[3] if position else kwargs.get("seeds", range(10)))
+        other = [seed + 100 * len(calls) for seed in seeds]
+        args = (*args[:3], other, *args[4:]) if position else args
+        runs = old(*args, **(kwargs if position else kwargs | {"seeds": other}))
+        runs.scores.index = pd.Index(seeds, name="seed")
+        return runs
+
+
+@mutant("07_case_study")
+def all_seeds_are_the_same():
+    @wrap(training, "train_seeds")
+    def same(old, *args, **kwargs):
+        runs = old(*args, **kwargs)
+        runs.scores.iloc[:] = runs.scores.iloc[0].to_numpy()
+        return runs
+
+
+# The data are not what they should be
+
+
+@mutant("02_l2", "03_l1", "04_dropout", "05_data_augmentation", "06_early_stopping")
+def wrong_labels_are_right():
+    @wrap(data, "load_mnist")
+    def clean(old, *args, label_noise=0.0, **kwargs):
+        return old(*args, **kwargs)
+
+
+@mutant("01_overfitting", "07_case_study")
+def networks_are_judged_on_their_training_images():
+    @wrap(data, "load_mnist")
+    def leaked(old, *args, **kwargs):
+        mnist = old(*args, **kwargs)
+        x, y = mnist.x_train, mnist.y_train
+        return mnist._replace(x_val=x, y_val=y, x_test=x, y_test=y)
+
+
+@mutant("01_overfitting", "06_early_stopping", "08_choosing_the_strength")
+def nothing_is_learned():
+    @wrap(keras.optimizers.Adam, "__init__")
+    def still(old, self, learning_rate=0.001, **kwargs):
+        old(self, learning_rate=0.0, **kwargs)
+
+
+class Lame(np.random.Generator):
+    """Numbers of chance that are neither fair nor independent, and permutations that do nothing."""
+
+    def random(self, *args, **kwargs):
+        return super().random(*args, **kwargs) ** 2
+
+    def normal(self, loc=0.0, scale=1.0, size=None):
+        count = int(np.prod(size or 1))
+        half = np.repeat(super().normal(loc, scale, -(-count // 16)), 8)
+        return np.tile(half, 2)[:count].reshape(size or ())
+
+    def integers(self, low, high=None, size=None, **kwargs):
+        numbers = super().integers(low, high, size, **kwargs)
+        return numbers if np.ndim(numbers) < 2 else numbers[:, :1] + 0 * numbers
+
+    def permutation(self, x, **kwargs):
+        return np.arange(x) if np.ndim(x) == 0 else np.array(x)
+
+
+@mutant(
+    *("01_overfitting", "04_dropout", "07_case_study"),
+    *("08_choosing_the_strength", "09_which_technique_when"),
+)
+def chance_is_neither_fair_nor_independent():
+    np.random.default_rng = lambda seed=None: Lame(np.random.PCG64(seed))
+
+
+@mutant("03_l1")
+def a_step_goes_past_zero():
+    np.maximum = lambda a, b: a
+
+
+@mutant("03_l1")
+def weights_are_rounded_before_they_are_counted():
+    @wrap(plots, "kernel_weights")
+    def rounded(old, model):
+        return old(model).round(2)
+
+
+# The results of the sweep are mixed up
+
+
+def change_scores(change):
+    """Let `change(scores)` alter the table that chapters 8 and 9 read, in place."""
+
+    @wrap(results, "load_results")
+    def changed(old, name="scores", folder=None):
+        table = old(name, folder)
+        if name == "scores":
+            change(table)
+        return table
+
+
+SCORES = [f"{split}_{m}" for split in ("train", "val", "test") for m in ("accuracy", "log_loss")]
+
+
+def give(scores, of, to):
+    """Copy the scores `of` one technique to others, strength by strength and seed by seed."""
+    for name in to:
+        where = (scores["technique"] == of).to_numpy(), (scores["technique"] == name).to_numpy()
+        scores.loc[where[1], SCORES] = scores.loc[where[0], SCORES].to_numpy()
+
+
+@mutant("08_choosing_the_strength")
+def validation_scores_are_printed_as_test_scores():
+    def change(scores):
+        for metric in ("accuracy", "log_loss"):
+            scores[f"test_{metric}"] = scores[f"val_{metric}"]
+
+    change_scores(change)
+
+
+@mutant("08_choosing_the_strength")
+def the_baseline_is_not_tuned():
+    def change(scores):
+        baseline = scores["technique"] == "none"
+        default = scores[baseline & (scores["strength"] == 1e-3)]
+        for _, rows in scores[baseline].groupby("strength"):
+            scores.loc[rows.index, SCORES] = default[SCORES].to_numpy()
+
+    change_scores(change)
+
+
+@mutant("08_choosing_the_strength")
+def log_loss_is_the_share_of_errors():
+    change_scores(lambda s: s.__setitem__("val_log_loss", 1 - s["val_accuracy"]))
+
+
+@mutant("08_choosing_the_strength")
+def all_strengths_of_a_technique_are_the_same():
+    def change(scores):
+        for _, rows in scores.groupby(["images", "wrong", "technique"]):
+            first = rows[rows["strength"] == rows["strength"].iloc[0]][SCORES].to_numpy()
+            scores.loc[rows.index, SCORES] = np.tile(first, (6, 1))
+
+    change_scores(change)
+
+
+@mutant("09_which_technique_when")
+def augmentation_has_the_scores_of_the_baseline():
+    change_scores(lambda s: give(s, "none", ["augmentation", "dropout + augmentation"]))
+
+
+@mutant("09_which_technique_when")
+def dropout_has_the_scores_of_L1():
+    change_scores(lambda s: give(s, "L1", ["dropout"]))
+
+
+@mutant("09_which_technique_when")
+def penalties_have_the_scores_of_dropout():
+    change_scores(lambda s: give(s, "dropout", ["L1", "L2"]))
+
+
+@mutant("09_which_technique_when")
+def early_stopping_has_the_scores_of_the_baseline():
+    change_scores(lambda s: give(s, "none", ["early stopping"]))
+
+
+@mutant("09_which_technique_when")
+def two_techniques_have_the_scores_of_one():
+    change_scores(lambda s: give(s, "augmentation", ["dropout + augmentation"]))
+
+
+@mutant("09_which_technique_when")
+def few_images_are_taken_for_many():
+    def change(scores):
+        five = scores["seed"] < scores.loc[scores["images"] == 42_000, "seed"].nunique()
+        for taken, given in ((1_000, 10_000), (3_000, 42_000)):
+            few, many = ((scores["images"] == n) & five for n in (taken, given))
+            few_scores = scores.loc[few, SCORES].to_numpy()
+            scores.loc[few, SCORES] = scores.loc[many, SCORES].to_numpy()
+            scores.loc[many, SCORES] = few_scores
+
+    change_scores(change)
+
+
+@mutant("09_which_technique_when")
+def every_run_takes_the_same_time():
+    change_scores(lambda s: s.__setitem__("seconds", 1.0))
+
+
+# The page on ten seeds at once
+
+
+@mutant("ten_seeds")
+def seeds_are_mixed_up():
+    import tensorflow as tf
+
+    @wrap(np, "matmul")
+    def rolled(old, a, b):
+        return old(np.roll(a, 1, axis=0), b)
+
+    @wrap(tf, "vectorized_map")
+    def mixed(old, function, pairs):
+        return old(function, (pairs[0], tf.roll(pairs[1], 1, axis=0)))
+
+
+@mutant("ten_seeds")
+def seeds_are_trained_one_after_the_other():
+    @wrap(training, "train_seeds")
+    def one_by_one(old, build_model, mnist, epochs, seeds=range(10)):
+        runs = [old(build_model, mnist, epochs, [seed]) for seed in seeds]
+        history = {k: np.concatenate([r.history[k] for r in runs]) for k in runs[0].history}
+        scores = pd.concat([r.scores for r in runs])
+        return training.Runs(history, scores, [r.models[0] for r in runs])
+
+
+@mutant("ten_seeds")
+def the_benchmark_is_three_times_slower():
+    @wrap(json, "loads")
+    def slower(old, text, **kwargs):
+        loaded = old(text, **kwargs)
+        for row in loaded.get("race", {}).values():
+            row["train_seeds"] *= 3
+        return loaded
+
+
+def apply(name, log):
+    """Change what is imported, and write each claim and whether it holds to the file `log`."""
+    MUTANTS[name][0]()
+
+    def claim(text, holds, *seen):
+        with open(log, "a", encoding="utf-8") as file:
+            print(json.dumps([text, bool(holds)]), file=file)
+
+    evidence.claim = claim
+
+
+def claims(chapter):
+    """Return the texts of a chapter's claims, in order."""
+    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
+    calls = [
+        node
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "claim(" in cell.source
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim"
+    ]
+    return [ast.literal_eval(call.args[0]) for call in calls]
+
+
+def judge(chapter, name):
+    """Execute a chapter with a mutant; return a row per claim: whether it killed the mutant."""
+    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "claims")
+        log.touch()
+        prelude = (
+            f"import sys\nsys.path.append({str(ROOT / 'tests')!r})\n"
+            f"import mutants\nmutants.apply({name!r}, {str(log)!r})"
+        )
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        notebook.cells = [nbformat.v4.new_code_cell(prelude), *code]
+        where = {"metadata": {"path": ROOT / "chapters"}}
+        client = NotebookClient(notebook, timeout=None, resources=where, allow_errors=True)
+        client.execute()
+        held = dict(json.loads(line) for line in log.read_text("utf-8").splitlines())
+        if not held:
+            outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+            errors = [output.evalue for output in outputs if output.output_type == "error"]
+            raise RuntimeError(f"{chapter} comes to no claim with the mutant {name}: {errors[:1]}")
+    return [(chapter, name, text, held.get(text) is False) for text in claims(chapter)]
+
+
+def main(words):
+    """Run what is missing of the table, or what the words name; return the exit status."""
+    columns = ["chapter", "mutant", "claim", "killed"]
+    table = pd.read_csv(FILE) if FILE.exists() else pd.DataFrame(columns=columns)
+    pairs = [(chapter, name) for name, (_, chapters) in MUTANTS.items() for chapter in chapters]
+    done = set(zip(table["chapter"], table["mutant"], strict=True))
+    todo = [
+        pair
+        for pair in pairs
+        if (any(word in " ".join(pair) for word in words) if words else pair not in done)
+    ]
+    jobs = Parallel(max(1, os.cpu_count()), return_as="generator_unordered", batch_size=1)
+    progress = tqdm(total=len(todo), unit="chapter", disable=None)
+    for rows in jobs(delayed(judge)(*pair) for pair in todo):
+        new = pd.DataFrame(rows, columns=columns)
+        replaced = (table["chapter"] == rows[0][0]) & (table["mutant"] == rows[0][1])
+        table = pd.concat([table[~replaced], new], ignore_index=True)
+        table = table.sort_values(columns[:2], kind="stable")
+        write_atomically(FILE, table.to_csv(index=False).encode())
+        progress.update()
+    alive = table.groupby(["chapter", "mutant"])["killed"].any()
+    weak = table.groupby(["chapter", "claim"])["killed"].any()
+    for (chapter, name), killed in alive.items():
+        if not killed:
+            print(f"{chapter}: no claim notices that {name}")
+    for (chapter, text), killed in weak.items():
+        if not killed:
+            print(f"{chapter}: no mutant breaks “{text}”")
+    print(f"{alive.sum()} of {len(alive)} mutants and {weak.sum()} of {len(weak)} claims killed")
+    return int(not (alive.all() and weak.all()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
