@@ -98,6 +98,7 @@ def _rules(sheet, static):
     text = sheet.read_text("utf-8")
     if sheet.parent == static:
         text = re.sub(r"url\((?!data:|/)", "url(../", text)
+    text = text.replace("summary>p.", "summary>span.")  # as on the pages
     return IMPORT.sub(lambda found: _rules((sheet.parent / found[1]).resolve(), static), text)
 
 
