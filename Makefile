@@ -10,7 +10,7 @@ ifneq ($(strip $(MNIST_NPZ)),)
 export MNIST_NPZ := $(abspath $(MNIST_NPZ))
 endif
 
-.PHONY: help book test lab refresh sweep bench serve clean
+.PHONY: help book test lab refresh sweep mutants bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -39,8 +39,11 @@ lab: $(READY) ## open the chapters in JupyterLab
 refresh: $(READY) ## re-execute the chapters and store their outputs (needs the full MNIST)
 	$(BIN)/python tests/refresh.py $(CHAPTERS)
 
-sweep: $(READY) ## train what is missing of the grid behind chapters 8 and 9 (hours; it can be ended and goes on)
-	$(BIN)/python -m utils.sweep
+sweep: $(READY) ## train what is missing of the grid behind chapters 7 to 9 (hours; it can be ended and goes on)
+	$(BIN)/python -m utils.sweep && $(BIN)/python -m utils.sweep --article
+
+mutants: $(READY) ## sabotage each chapter in turn, and see which claims notice (half an hour; it can be ended and goes on)
+	$(BIN)/python tests/mutants.py
 
 bench: $(READY) ## time train_seeds against fit and, where installed, PyTorch, scikit-learn, JAX
 	$(BIN)/python benchmarks/bench.py

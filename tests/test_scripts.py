@@ -17,7 +17,7 @@ def test_scripts_parse(script):
 
 
 @pytest.mark.parametrize(
-    "target", ["book", "test", "lab", "refresh", "sweep", "bench", "serve", "clean"]
+    "target", ["book", "test", "lab", "refresh", "sweep", "mutants", "bench", "serve", "clean"]
 )
 def test_help_names_every_command(target):
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
