@@ -478,16 +478,6 @@ def the_benchmark_is_three_times_slower():
         return loaded
 
 
-# This table itself
-
-
-@mutant("how_checked")
-def no_claim_notices_anything():
-    @wrap(pd, "read_csv")
-    def unnoticed(old, *args, **kwargs):
-        return old(*args, **kwargs).assign(killed=False)
-
-
 def apply(name, log):
     """Change what is imported, and write each claim and whether it holds to the file `log`."""
     if name:
