@@ -6,6 +6,7 @@ and what this book has no use for is dropped: Thebe, icons drawn by a script of 
 has them as a font as well), and nearly all of the font's 1,900 icons.
 """
 
+import functools
 import hashlib
 import re
 import struct
@@ -79,13 +80,19 @@ def _lighten(page, static, icons):
             page.body.append(element.extract())
         seen.add(text)
     sheets = page.head.select("link[rel=stylesheet]")
-    text = "\n".join(_rules(_file(sheet["href"], static), static) for sheet in sheets)
-    text = _icons(text, icons, static)
-    name = f"styles/{hashlib.sha256(text.encode()).hexdigest()[:12]}.css"
-    (static / name).write_text(text, "utf-8")
+    name = _bundle(tuple(_file(sheet["href"], static) for sheet in sheets), icons, static)
     for sheet in sheets[1:]:
         sheet.decompose()
     sheets[0]["href"] = re.sub("_static/.*", f"_static/{name}", sheets[0]["href"])
+
+
+@functools.cache  # all pages have the same style sheets
+def _bundle(files, icons, static):
+    """Write one style sheet in place of several, and return its name."""
+    text = _icons("\n".join(_rules(file, static) for file in files), icons, static)
+    name = f"styles/{hashlib.sha256(text.encode()).hexdigest()[:12]}.css"
+    (static / name).write_text(text, "utf-8")
+    return name
 
 
 def _file(address, static):
@@ -126,7 +133,7 @@ def _finish(app, error):
     files = sorted(Path(app.outdir).rglob("*.html"))
     texts = {file: file.read_text("utf-8") for file in files}
     script = (static / "scripts/pydata-sphinx-theme.js").read_text("utf-8")
-    icons = set(NAME.findall(" ".join([script, *texts.values()])))
+    icons = frozenset(NAME.findall(" ".join([script, *texts.values()])))
     for file, text in texts.items():
         if "</body>" in text and "styles/theme.css" in text:  # not done in an earlier build
             page = BeautifulSoup(text, "html.parser")

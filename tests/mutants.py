@@ -503,12 +503,20 @@ def claims(chapter):
     return [ast.literal_eval(call.args[0]) for call in calls]
 
 
+def execute(chapter, prelude, **options):
+    """Run some code and then a chapter's own in a new kernel; return the executed notebook."""
+    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    notebook.cells = [nbformat.v4.new_code_cell(prelude), *code]
+    where = {"metadata": {"path": ROOT / "chapters"}}
+    return NotebookClient(notebook, timeout=None, resources=where, **options).execute()
+
+
 def judge(chapter, name):
     """Execute a chapter with a mutant; return a row per claim: whether it killed the mutant.
 
     Without a name nothing is changed, and no claim should fail.
     """
-    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "claims")
         log.touch()
@@ -516,11 +524,7 @@ def judge(chapter, name):
             f"import sys\nsys.path.append({str(ROOT / 'tests')!r})\n"
             f"import mutants\nmutants.apply({name!r}, {str(log)!r})"
         )
-        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        notebook.cells = [nbformat.v4.new_code_cell(prelude), *code]
-        where = {"metadata": {"path": ROOT / "chapters"}}
-        client = NotebookClient(notebook, timeout=None, resources=where, allow_errors=True)
-        client.execute()
+        notebook = execute(chapter, prelude, allow_errors=True)
         held = dict(json.loads(line) for line in log.read_text("utf-8").splitlines())
         if not held:
             outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]

@@ -2,19 +2,15 @@
 
 import os
 import shutil
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
+from mutants import execute
 from nbclient.exceptions import CellExecutionError
 
 from utils import results, sweep
 from utils.reference import tolerance
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +57,6 @@ def test_cells_drawn_at_random_come_out_as_stored(scores):
             assert abs(now - stored.mean()) <= tolerance(stored), (cell, metric, now, stored.mean())
 
 
-def execute(chapter, folder):
-    """Run the cells that only read results, with those of another folder."""
-    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
-    prelude = f"import utils.results\nutils.results.RESULTS = {str(folder)!r}"
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    notebook.cells = [nbformat.v4.new_code_cell(prelude), *cells]
-    where = {"metadata": {"path": ROOT / "chapters"}}
-    NotebookClient(notebook, timeout=None, resources=where).execute()
-
-
 def test_one_altered_row_breaks_a_claim(tmp_path):
     """One run of dropout with another score, in a setting with wrong labels."""
     table = pd.read_csv(results.RESULTS / "scores.csv")
@@ -79,5 +65,6 @@ def test_one_altered_row_breaks_a_claim(tmp_path):
     table.loc[row, "test_accuracy"] = 0.0
     table.to_csv(tmp_path / "scores.csv", index=False)
     shutil.copy(results.RESULTS / "curves.csv", tmp_path)
+    other = f"import utils.results\nutils.results.RESULTS = {str(tmp_path)!r}"
     with pytest.raises(CellExecutionError, match="does not hold in this run"):
-        execute("09_which_technique_when", tmp_path)
+        execute("09_which_technique_when", other)
