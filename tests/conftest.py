@@ -8,6 +8,8 @@ import pytest
 
 if os.environ.get("MNIST_NPZ"):
     os.environ["MNIST_NPZ"] = os.path.abspath(os.environ["MNIST_NPZ"])
+if os.environ.get("SEED_OFFSET"):  # the notebooks' kernels run this before the first cell
+    os.environ["PYTHONSTARTUP"] = os.path.join(os.path.dirname(__file__), "seeds.py")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,161 @@
+"""Run chapters with other seeds, and see how near each claim comes to failing: `make false-alarms`.
+
+The *slack* of a claim is how far its comparison is from turning false, in the unit of what it
+compares; it is negative where the claim fails. Its mean and its scatter over sets of seeds that
+have no seed in common tell how often a true claim would fail by chance.
+
+    python tests/false_alarms.py              what results/false_alarms.csv does not hold yet
+    python tests/false_alarms.py 04_dropout   of it, what has such a word in its chapter or source
+"""
+
+import ast
+import os
+import sys
+import tempfile
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from mutants import ROOT, claims, observe
+from scipy import stats
+from tqdm.auto import tqdm
+
+from utils.data import write_atomically
+
+FILE = ROOT / "results" / "false_alarms.csv"
+OFFSETS = [1_000 * k for k in range(1, 21)]  # of the seeds, of which a chapter uses 0 to 9
+SOURCES = "full", "sample"
+KEY = ["chapter", "source", "claim", "part"]
+
+
+def least(values):
+    """Return the smallest number of an array."""
+    return float(np.min(np.asarray(values, float)))
+
+
+def smallest(lists):
+    """Return, part by part, the smallest of several lists of slacks."""
+    return [min(part) for part in zip(*lists, strict=True)]
+
+
+def closeness(a, b, rtol=1e-5, atol=1e-8):
+    """Return how far two arrays are from failing `numpy.allclose`."""
+    return least(atol + rtol * np.abs(b) - np.abs(np.asarray(a) - b))
+
+
+def exact(holds):
+    """Return the slack of what is true or false and has no distance from either."""
+    return np.inf if holds else -np.inf
+
+
+ORDER = ast.Lt | ast.LtE | ast.Gt | ast.GtE
+
+
+def slacks(node):
+    """Return the code of a list of slacks, one per part of a condition, from its syntax tree."""
+    match node:
+        case ast.BoolOp(op=ast.And(), values=parts):
+            return " + ".join(map(slacks, parts))
+        case ast.Compare(ops=ops) if all(isinstance(order, ORDER) for order in ops):
+            terms = [f"({ast.unparse(term)})" for term in (node.left, *node.comparators)]
+            rising = [isinstance(order, ast.Lt | ast.LtE) for order in ops]
+            pairs = zip(rising, terms, terms[1:], strict=False)
+            gaps = [f"least({b} - {a})" if up else f"least({a} - {b})" for up, a, b in pairs]
+            return f"[{', '.join(gaps)}]"
+        case ast.Call(func=ast.Attribute(value=ast.Compare() as each, attr="all")):
+            return slacks(each)
+        case ast.Call(func=ast.Name("all"), args=[ast.GeneratorExp(elt=each, generators=loops)]):
+            return f"smallest([{slacks(each)} {' '.join(map(ast.unparse, loops))}])"
+        case ast.Call(func=ast.Name("all"), args=[each]):
+            return slacks(each)
+        case ast.Call(func=ast.Attribute(attr="isclose" | "allclose"), args=args, keywords=options):
+            return f"[closeness({', '.join(map(ast.unparse, (*args, *options)))})]"
+    return f"[exact({ast.unparse(node)})]"
+
+
+def marked(source):
+    """Let each claim of a cell say how much slack it has."""
+    tree = ast.parse(source)
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "claim":
+            value = ast.parse(slacks(call.args[1]), mode="eval").body
+            call.keywords.append(ast.keyword("slack", value))
+    return ast.unparse(tree)
+
+
+def measure(chapter, source, offset):
+    """Execute a chapter with other seeds; return a row per part of each of its claims."""
+    with tempfile.TemporaryDirectory() as home:
+        setup = "from false_alarms import closeness, exact, least, smallest\nimport seeds\n"
+        setup += f"seeds.shift({offset})\n"
+        if source == "sample":  # no file, no cache and no network
+            away = {"KERAS_HOME": home, "https_proxy": "http://127.0.0.1:9"}
+            setup += f"import os\nos.environ.pop('MNIST_NPZ', None)\nos.environ |= {away}\n"
+        seen = observe(chapter, setup, marked)
+    return [
+        (chapter, source, text, part, str(offset), value)
+        for text in claims(chapter)
+        for part, value in enumerate(seen[text][1])
+    ]
+
+
+def chances(table):
+    """Return, per part of a claim and source, how often it failed, and the chance that it will.
+
+    The chance is that of a further value of Student's predictive distribution below zero, given
+    the mean and the standard deviation of the slack over the sets of seeds. It is missing for what
+    has no scatter: there only the count speaks.
+    """
+    values = table.where(np.isfinite(table))
+    mean, deviation, sets = values.mean(axis=1), values.std(axis=1), values.count(axis=1)
+    chance = stats.t.sf(mean / (deviation * np.sqrt(1 + 1 / sets)), sets - 1)
+    return pd.DataFrame(
+        {
+            "sets": table.count(axis=1),
+            "failed": (table < 0).sum(axis=1),
+            "slack": mean,
+            "deviations": (mean / deviation).where(deviation > 0),
+            "chance": pd.Series(chance, table.index).where(deviation > 0),
+        }
+    )
+
+
+def main(words):
+    """Run what is missing of the table, print the doubtful claims, and return the exit status."""
+    chapters = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))
+    table = pd.DataFrame(index=pd.MultiIndex.from_tuples([], names=KEY))
+    if FILE.exists():
+        table = pd.read_csv(FILE, index_col=KEY)
+    table = table[[text in claims(chapter) for chapter, _, text, _ in table.index]]
+    done = {
+        (chapter, source, offset)
+        for (chapter, source), rows in table.groupby(KEY[:2])
+        for offset in rows.columns[rows.notna().all()]
+        if set(claims(chapter)) == set(rows.index.get_level_values("claim"))
+    }
+    todo = [
+        (chapter, source, offset)
+        for offset in OFFSETS
+        for source in SOURCES
+        for chapter in chapters
+        if (chapter, source, str(offset)) not in done
+        and (not words or any(word in f"{chapter} {source}" for word in words))
+    ]
+    jobs = Parallel(max(1, os.cpu_count()), return_as="generator_unordered", batch_size=1)
+    progress = tqdm(total=len(todo), unit="chapter", disable=None)
+    for rows in jobs(delayed(measure)(*each) for each in todo):
+        for *key, offset, value in rows:
+            table.loc[tuple(key), offset] = value
+        table = table.sort_index(kind="stable")
+        write_atomically(FILE, table.to_csv(float_format="%.4g").encode())
+        progress.update()
+    found = chances(table)
+    doubtful = found[(found["failed"] > 0) | (found["chance"] > 1e-3)]
+    print(doubtful.to_string() if len(doubtful) else "no claim is doubtful")
+    for source, part in found.groupby("source"):
+        print(f"{source}: of whole runs {part['chance'].sum():.2%} give a false alarm, by estimate")
+    return int(len(doubtful) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
