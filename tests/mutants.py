@@ -29,7 +29,7 @@ from keras import layers, regularizers
 from nbclient import NotebookClient
 from tqdm.auto import tqdm
 
-from utils import data, evidence, plots, results, training
+from utils import data, evidence, museum, plots, results, training
 from utils.data import write_atomically
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def wrap(owner, name):
 # The technique does nothing, or something else
 
 
-@mutant("04_dropout", "08_choosing_the_strength")
+@mutant("04_dropout", "08_choosing_the_strength", "10_article_on_trial", "11_bug_museum")
 def dropout_drops_nothing():
     layers.Dropout.call = lambda self, inputs, training=False: inputs
 
@@ -77,13 +77,13 @@ def dropout_also_at_inference():
     layers.Dropout.call = lambda self, inputs, training=False: old(self, inputs, training=True)
 
 
-@mutant("02_l2", "03_l1", "08_choosing_the_strength")
+@mutant("02_l2", "03_l1", "08_choosing_the_strength", "10_article_on_trial")
 def penalties_are_zero():
     for kind in (regularizers.L1, regularizers.L2):
         kind.__call__ = lambda self, x: keras.ops.zeros(())
 
 
-@mutant("02_l2", "03_l1")
+@mutant("02_l2", "03_l1", "10_article_on_trial")
 def L1_and_L2_are_swapped():
     regularizers.L1, regularizers.L2 = regularizers.L2, regularizers.L1
 
@@ -132,12 +132,12 @@ def change_stopping(change):
         change(self)
 
 
-@mutant("06_early_stopping")
+@mutant("06_early_stopping", "11_bug_museum")
 def early_stopping_never_stops():
     change_stopping(lambda rule: setattr(rule, "patience", 10**6))
 
 
-@mutant("06_early_stopping")
+@mutant("06_early_stopping", "11_bug_museum")
 def the_best_weights_are_not_restored():
     change_stopping(lambda rule: setattr(rule, "restore_best_weights", False))
 
@@ -149,7 +149,7 @@ def the_worst_epoch_is_taken_for_the_best():
     change_stopping(lambda rule: setattr(rule, "mode", other.get(rule.monitor, rule.mode)))
 
 
-@mutant("06_early_stopping")
+@mutant("06_early_stopping", "10_article_on_trial")
 def an_unknown_monitor_is_replaced_and_stops_the_training():
     @wrap(keras.callbacks.EarlyStopping, "on_epoch_end")
     def stop(old, self, epoch, logs=None):
@@ -159,7 +159,7 @@ def an_unknown_monitor_is_replaced_and_stops_the_training():
             self.model.stop_training = True
 
 
-@mutant("06_early_stopping", "07_case_study")
+@mutant("06_early_stopping", "07_case_study", "10_article_on_trial")
 def compiling_starts_from_new_weights():
     @wrap(keras.Model, "compile")
     def fresh(old, self, *args, **kwargs):
@@ -172,7 +172,7 @@ def compiling_starts_from_new_weights():
 # The comparison is not what it says
 
 
-@mutant("02_l2")
+@mutant("02_l2", "10_article_on_trial")
 def the_baseline_has_L2():
     @wrap(layers.Dense, "__init__")
     def penalized(old, self, *args, kernel_regularizer=None, **kwargs):
@@ -345,17 +345,17 @@ SCORES = [f"{split}_{m}" for split in ("train", "val", "test") for m in ("accura
 
 def give(scores, of, to):
     """Copy the scores `of` one technique to others, strength by strength and seed by seed."""
-    for name in to:
+    for name in to if of in set(scores["technique"]) else ():
         where = (scores["technique"] == of).to_numpy(), (scores["technique"] == name).to_numpy()
         scores.loc[where[1], SCORES] = scores.loc[where[0], SCORES].to_numpy()
 
 
-@mutant("07_case_study")
+@mutant("07_case_study", "10_article_on_trial")
 def stored_networks_have_the_scores_of_the_plain_one():
     change_scores(lambda s: give(s, "plain", set(s["technique"])))
 
 
-@mutant("07_case_study")
+@mutant("07_case_study", "10_article_on_trial")
 def stored_runs_of_a_network_are_the_same():
     def change(scores):
         for _, rows in scores.groupby("technique"):
@@ -364,7 +364,7 @@ def stored_runs_of_a_network_are_the_same():
     change_scores(change)
 
 
-@mutant("08_choosing_the_strength")
+@mutant("08_choosing_the_strength", "10_article_on_trial")
 def validation_scores_are_printed_as_test_scores():
     def change(scores):
         for metric in ("accuracy", "log_loss"):
@@ -409,12 +409,12 @@ def augmentation_has_the_scores_of_the_baseline():
     change_scores(lambda s: give(s, "none", ["augmentation", "dropout + augmentation"]))
 
 
-@mutant("09_which_technique_when")
+@mutant("09_which_technique_when", "10_article_on_trial")
 def dropout_has_the_scores_of_L1():
     change_scores(lambda s: give(s, "L1", ["dropout"]))
 
 
-@mutant("09_which_technique_when")
+@mutant("09_which_technique_when", "10_article_on_trial")
 def penalties_have_the_scores_of_dropout():
     change_scores(lambda s: give(s, "dropout", ["L1", "L2"]))
 
@@ -429,9 +429,11 @@ def two_techniques_have_the_scores_of_one():
     change_scores(lambda s: give(s, "augmentation", ["dropout + augmentation"]))
 
 
-@mutant("09_which_technique_when")
+@mutant("09_which_technique_when", "10_article_on_trial")
 def few_images_are_taken_for_many():
     def change(scores):
+        if scores["images"].nunique() == 1:  # the article's networks
+            return
         five = scores["seed"] < scores.loc[scores["images"] == 42_000, "seed"].nunique()
         for taken, given in ((1_000, 10_000), (3_000, 42_000)):
             few, many = ((scores["images"] == n) & five for n in (taken, given))
@@ -445,6 +447,60 @@ def few_images_are_taken_for_many():
 @mutant("09_which_technique_when")
 def every_run_takes_the_same_time():
     change_scores(lambda s: s.__setitem__("seconds", 1.0))
+
+
+@mutant("10_article_on_trial")
+def training_scores_are_those_of_the_test():
+    def change(scores):
+        scores["train_accuracy"] = scores["test_accuracy"]
+
+    change_scores(change)
+
+
+@mutant("10_article_on_trial")
+def stored_curves_only_rise_after_their_first_low():
+    @wrap(results, "load_results")
+    def changed(old, name="scores", folder=None):
+        table = old(name, folder)
+        if name == "curves":
+            for curve in table["val_log_loss"]:
+                low = int(np.argmax(np.diff(curve) > 0))
+                curve[low:] = np.maximum.accumulate(curve[low:])
+        return table
+
+
+# Keras and NumPy do something else
+
+
+@mutant("10_article_on_trial")
+def no_optimizer_decays_weights():
+    keras.optimizers.Optimizer._apply_weight_decay = lambda self, variables: None
+
+
+@mutant("10_article_on_trial")
+def pixels_are_taken_for_axes():
+    np.linalg.eigh = lambda matrix: (np.diag(matrix), np.eye(len(matrix)))
+
+
+@mutant("10_article_on_trial")
+def a_generator_of_NumPy_seeds_Keras():
+    @wrap(np.random, "default_rng")
+    def seeding(old, seed=None):
+        keras.utils.set_random_seed(seed or 0)
+        return old(seed)
+
+
+# The museum
+
+
+@mutant("11_bug_museum")
+def every_repair_is_accepted():
+    museum.fault = lambda name, program: None
+
+
+@mutant("11_bug_museum")
+def every_repair_is_refused():
+    museum.fault = lambda name, program: "it is not the book's"
 
 
 # The page on ten seeds at once

@@ -129,9 +129,12 @@ def test_code_cells_are_short(notebook):
 
 def test_no_banned_call(notebook):
     for cell in cells(notebook, "code"):
-        ast.parse(cell.source)
+        code = ast.parse(cell.source)
+        for node in ast.walk(code):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                node.value = ""  # a text may speak of what is gone
         for call, instead in BANNED.items():
-            assert call not in cell.source, f"{call}: use {instead}"
+            assert call not in ast.unparse(code), f"{call}: use {instead}"
 
 
 def test_figures_have_alt_text_and_captions(notebook):

@@ -3,6 +3,8 @@
 Each looks at what the program does, with data made for the purpose, and never at how it is written.
 """
 
+import functools
+import logging
 import warnings
 
 import keras
@@ -13,6 +15,8 @@ from matplotlib.figure import Figure
 from utils import BookError
 
 CHECKS = {}
+# TensorFlow warns of networks that are many and short-lived, as those of a museum are.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def exhibit(function):
@@ -21,6 +25,7 @@ def exhibit(function):
     return function
 
 
+@functools.cache  # a program is tried once, however often it is asked about
 def fault(name, program):
     """Return what is wrong with a program of the exhibit `name`, in words, or None.
 
