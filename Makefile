@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
+TESTS ?= tests
 export TF_CPP_MIN_LOG_LEVEL := 3
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 ifneq ($(strip $(MNIST_NPZ)),)
 export MNIST_NPZ := $(abspath $(MNIST_NPZ))
 endif
 
-.PHONY: help book test lab refresh sweep mutants bench serve clean
+.PHONY: help book test lab refresh sweep mutants alarms bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -31,7 +32,7 @@ book: $(READY) ## build the site in _build/html (environment included)
 
 test: book ## re-execute every chapter and check every claim
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests $(CHAPTERS) --nbval-lax --nbval-current-env -n 2 --dist loadscope
+	$(BIN)/python -m pytest $(TESTS) $(CHAPTERS) --nbval-lax --nbval-current-env -n 2 --dist loadscope
 
 lab: $(READY) ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab chapters
@@ -44,6 +45,9 @@ sweep: $(READY) ## train what is missing of the grid behind chapters 7 to 9 (hou
 
 mutants: $(READY) ## sabotage each chapter in turn, and see which claims notice (half an hour; it can be ended and goes on)
 	$(BIN)/python tests/mutants.py
+
+alarms: $(READY) ## run each chapter with other seeds, and see how near its claims come to failing (hours; it goes on)
+	$(BIN)/python tests/false_alarms.py
 
 bench: $(READY) ## time train_seeds against fit and, where installed, PyTorch, scikit-learn, JAX
 	$(BIN)/python benchmarks/bench.py

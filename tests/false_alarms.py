@@ -1,4 +1,4 @@
-"""Run chapters with other seeds, and see how near each claim comes to failing: `make false-alarms`.
+"""Run chapters with other seeds, and see how near each claim comes to failing: `make alarms`.
 
 The *slack* of a claim is how far its comparison is from turning false, in the unit of what it
 compares; it is negative where the claim fails. Its mean and its scatter over sets of seeds that

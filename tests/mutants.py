@@ -490,6 +490,27 @@ def a_generator_of_NumPy_seeds_Keras():
         return old(seed)
 
 
+# The tables of mutants and of false alarms
+
+
+@mutant("how_checked")
+def no_claim_notices_anything():
+    @wrap(pd, "read_csv")
+    def unnoticed(old, *args, **kwargs):
+        table = old(*args, **kwargs)
+        return table.assign(killed=False) if "killed" in table else table
+
+
+@mutant("how_checked")
+def one_claim_fails_with_other_seeds():
+    @wrap(pd, "read_csv")
+    def failing(old, *args, **kwargs):
+        table = old(*args, **kwargs)
+        if "killed" not in table:
+            table.iloc[0, 0] = -1.0
+        return table
+
+
 # The museum
 
 
