@@ -22,6 +22,13 @@ def augmented_once(augment, x, y, epochs):
     return model
 
 
+def augmented_once_in_batches(augment, x, y, epochs):
+    model = network()
+    batches = [augment(x[i : i + 10], training=True) for i in range(0, len(x), 10)]
+    model.fit(np.concatenate(batches), y, epochs=epochs, verbose=0)
+    return model
+
+
 def augmented_beside(augment, x, y, epochs):
     model = network()
     for _ in range(epochs):
@@ -91,12 +98,18 @@ def scaled_by_the_test_set(train, test):
     return tuple((x - test.mean(axis=0)) / test.std(axis=0) for x in (train, test))
 
 
+def by_one_number(train, test):
+    """Another repair, usual for images: one mean and one deviation, in float32."""
+    train, test = train.astype("float32"), test.astype("float32")
+    return tuple((x - train.mean()) / train.std() for x in (train, test))
+
+
 def scaled_to_one(train, test):
     return train / train.max(axis=0), test / train.max(axis=0)
 
 
 def same_masks(model, x):
-    keras.utils.set_random_seed(0)
+    model.layers[0].seed_generator.state.assign([0, 0])
     return model(x, training=True)
 
 
@@ -135,6 +148,10 @@ def not_shuffled(y, rng):
     return labels
 
 
+def by_another_generator(y, rng):
+    return np.random.default_rng().permutation(y)
+
+
 def drawn_anew(y, rng):
     return rng.integers(0, 10, len(y)) * 0 + rng.integers(0, 5, len(y))
 
@@ -158,10 +175,16 @@ def halved_each_step(model, x, y, epochs):
 
 
 def fitted_in_turns(model, x, y, epochs):
-    """Another repair: one epoch at a time."""
     for epoch in range(epochs):
         model.optimizer.learning_rate = 1e-3 / 2**epoch
         model.fit(x, y, verbose=0)
+
+
+def halved_in_turns(model, x, y, epochs):
+    """Another repair: one epoch at a time."""
+    for _ in range(epochs):
+        model.fit(x, y, verbose=0)
+        model.optimizer.learning_rate = float(model.optimizer.learning_rate) / 2
 
 
 def drawn(*curves):
@@ -170,9 +193,16 @@ def drawn(*curves):
     def program(ax, plain, dropped):
         runs = {"plain": plain, "dropped": dropped}
         for label, run, metric in curves:
-            ax.plot(range(1, 4), runs[run][metric], label=label)
+            ax.plot(runs[run][metric], label=label)
 
     return program
+
+
+def named_in_the_legend(ax, plain, dropped):
+    """Another repair: the names stand in the legend only."""
+    for history in (plain, dropped):
+        ax.plot(history["val_loss"])
+    ax.legend(["plain", "dropout"])
 
 
 def gap_without_sign(model, x, y, x_new, y_new):
@@ -197,7 +227,12 @@ def gap_with_both(model, x, y, x_new, y_new):
 
 
 WRONG = {
-    "augmentation": [augmented_once, augmented_beside, augmented_always],
+    "augmentation": [
+        augmented_once,
+        augmented_once_in_batches,
+        augmented_beside,
+        augmented_always,
+    ],
     "fresh_start": [new_optimizer, new_seed, stored_weights, nothing_trained],
     "monitor": [
         rule("val_acc", patience=3),  # Keras refuses it
@@ -214,18 +249,36 @@ WRONG = {
     ],
     "statistics": [scaled_apart, scaled_by_the_test_set, scaled_to_one],
     "inference": [same_masks, average_of_masks, without_dropout, halved],
-    "shuffled": [of_a_view, of_an_array, sorted_labels, not_shuffled, drawn_anew],
+    "shuffled": [
+        of_a_view,
+        of_an_array,
+        sorted_labels,
+        not_shuffled,
+        drawn_anew,
+        by_another_generator,
+    ],
     "schedule": [
         halved_by(lambda epoch, rate: rate / 2),  # one epoch too soon
         halved_by(lambda epoch, rate: 1e-3),
         halved_afterwards,
         halved_each_step,
+        fitted_in_turns,  # with a rate of its own
     ],
-    "report": [lambda val, test: test.max(), lambda val, test: test.mean()],
+    "report": [
+        lambda val, test: test.max(),
+        lambda val, test: test.min(),
+        lambda val, test: test.mean(),
+        lambda val, test: test[1],
+    ],
     "curves": [
         drawn(("plain", "dropped", "val_loss"), ("dropout", "plain", "val_loss")),
         drawn(("plain", "plain", "loss"), ("dropout", "dropped", "loss")),
         drawn(("plain", "plain", "val_loss")),
+        drawn(
+            ("plain", "plain", "val_loss"),
+            ("dropout", "plain", "val_loss"),  # the old curve lies beneath the new one
+            ("dropout", "dropped", "val_loss"),
+        ),
     ],
     "convention": [
         lambda strength, n: regularizers.L2(strength / 2),
@@ -237,7 +290,9 @@ WRONG = {
 OTHERS = {
     "augmentation": augmented_in_the_data,
     "fresh_start": initial_weights,
-    "schedule": fitted_in_turns,
+    "schedule": halved_in_turns,
+    "statistics": by_one_number,
+    "curves": named_in_the_legend,
     "penalty": gap_with_both,
 }
 
