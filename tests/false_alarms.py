@@ -25,6 +25,7 @@ from utils.data import write_atomically
 FILE = ROOT / "results" / "false_alarms.csv"
 OFFSETS = [1_000 * k for k in range(1, 21)]  # of the seeds, of which a chapter uses 0 to 9
 SOURCES = "full", "sample"
+TINY = 1e-9  # scatter below it is rounding
 KEY = ["chapter", "source", "claim", "part"]
 
 
@@ -114,8 +115,8 @@ def chances(table):
             "sets": table.count(axis=1),
             "failed": (table < 0).sum(axis=1),
             "slack": mean,
-            "deviations": (mean / deviation).where(deviation > 0),
-            "chance": pd.Series(chance, table.index).where(deviation > 0),
+            "deviations": (mean / deviation).where(deviation > TINY),
+            "chance": pd.Series(chance, table.index).where(deviation > TINY),
         }
     )
 
