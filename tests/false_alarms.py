@@ -1,7 +1,8 @@
 """Run chapters with other seeds, and see how near each claim comes to failing: `make alarms`.
 
 The *slack* of a claim is how far its comparison is from turning false, in the unit of what it
-compares; it is negative where the claim fails. Its mean and its scatter over sets of seeds that
+compares (a share of the tolerance, where two values should be close); it is negative where the
+claim fails. Its mean and its scatter over sets of seeds that
 have no seed in common tell how often a true claim would fail by chance.
 
     python tests/false_alarms.py              what results/false_alarms.csv does not hold yet
@@ -9,16 +10,13 @@ have no seed in common tell how often a true claim would fail by chance.
 """
 
 import ast
-import os
 import sys
 import tempfile
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
-from mutants import ROOT, claims, observe
+from mutants import ROOT, claims, in_parallel, observe
 from scipy import stats
-from tqdm.auto import tqdm
 
 from utils.data import write_atomically
 
@@ -40,8 +38,8 @@ def smallest(lists):
 
 
 def closeness(a, b, rtol=1e-5, atol=1e-8):
-    """Return how far two arrays are from failing `numpy.allclose`."""
-    return least(atol + rtol * np.abs(b) - np.abs(np.asarray(a) - b))
+    """Return how far two arrays are from failing `numpy.allclose`, as a share of the tolerance."""
+    return least(1 - np.abs(np.asarray(a) - b) / (atol + rtol * np.abs(b)))
 
 
 def exact(holds):
@@ -93,10 +91,11 @@ def measure(chapter, source, offset):
             away = {"KERAS_HOME": home, "https_proxy": "http://127.0.0.1:9"}
             setup += f"import os\nos.environ.pop('MNIST_NPZ', None)\nos.environ |= {away}\n"
         seen = observe(chapter, setup, marked)
+    never = False, [-np.inf]  # the chapter ended with an error before it came to this claim
     return [
         (chapter, source, text, part, str(offset), value)
         for text in claims(chapter)
-        for part, value in enumerate(seen[text][1])
+        for part, value in enumerate(seen.get(text, never)[1])
     ]
 
 
@@ -142,14 +141,11 @@ def main(words):
         if (chapter, source, str(offset)) not in done
         and (not words or any(word in f"{chapter} {source}" for word in words))
     ]
-    jobs = Parallel(max(1, os.cpu_count()), return_as="generator_unordered", batch_size=1)
-    progress = tqdm(total=len(todo), unit="chapter", disable=None)
-    for rows in jobs(delayed(measure)(*each) for each in todo):
+    for rows in in_parallel(measure, todo):
         for *key, offset, value in rows:
             table.loc[tuple(key), offset] = value
         table = table.sort_index(kind="stable")
         write_atomically(FILE, table.to_csv(float_format="%.4g").encode())
-        progress.update()
     found = chances(table)
     doubtful = found[(found["failed"] > 0) | (found["chance"] > 1e-3)]
     print(doubtful.to_string() if len(doubtful) else "no claim is doubtful")

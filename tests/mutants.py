@@ -628,6 +628,13 @@ def judge(chapter, name):
     return [(chapter, name, text, held.get(text, [None])[0] is False) for text in claims(chapter)]
 
 
+def in_parallel(function, todo):
+    """Yield what a function returns for each tuple of arguments, as it comes, with progress."""
+    jobs = Parallel(max(1, os.cpu_count()), return_as="generator_unordered", batch_size=1)
+    done = jobs(delayed(function)(*arguments) for arguments in todo)
+    yield from tqdm(done, total=len(todo), unit="chapter", disable=None)
+
+
 def main(words):
     """Run what is missing of the table, and return the exit status."""
     columns = ["chapter", "mutant", "claim", "killed"]
@@ -643,15 +650,12 @@ def main(words):
         for pair in pairs
         if pair not in done and (not words or any(word in " ".join(pair) for word in words))
     ]
-    jobs = Parallel(max(1, os.cpu_count()), return_as="generator_unordered", batch_size=1)
-    progress = tqdm(total=len(todo), unit="chapter", disable=None)
-    for rows in jobs(delayed(judge)(*pair) for pair in todo):
+    for rows in in_parallel(judge, todo):
         new = pd.DataFrame(rows, columns=columns)
         replaced = (table["chapter"] == rows[0][0]) & (table["mutant"] == rows[0][1])
         table = pd.concat([table[~replaced], new], ignore_index=True)
         table = table.sort_values(columns[:2], kind="stable")
         write_atomically(FILE, table.to_csv(index=False).encode())
-        progress.update()
     alive = table.groupby(["chapter", "mutant"])["killed"].any()
     weak = table.groupby(["chapter", "claim"])["killed"].any()
     for (chapter, name), killed in alive.items():

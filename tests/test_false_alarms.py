@@ -28,7 +28,7 @@ NAMES = {name: getattr(false_alarms, name) for name in ("closeness", "exact", "l
         ("(b > 2).all()", [-1]),
         ("all(np.diff(b) > 0)", [1]),
         ("all(x > 0 and x < 9 for x in b)", [1, 5]),
-        ("np.isclose(a, 0.7, rtol=0, atol=0.1)", [0.05]),
+        ("np.isclose(a, 0.7, rtol=0, atol=0.1)", [0.5]),
         ("len(b) == 3", [np.inf]),
     ],
 )
