@@ -2,11 +2,14 @@
 
 The *slack* of a claim is how far its comparison is from turning false, in the unit of what it
 compares (a share of the tolerance, where two values should be close); it is negative where the
-claim fails. Its mean and its scatter over sets of seeds that
-have no seed in common tell how often a true claim would fail by chance.
+claim fails. Its mean and its scatter over sets of seeds that have no seed in common tell how often
+a true claim would fail by chance.
 
     python tests/false_alarms.py              what results/false_alarms.csv does not hold yet
     python tests/false_alarms.py 04_dropout   of it, what has such a word in its chapter or source
+
+As with mutants, a chapter whose claims are worded otherwise is run again; where only a comparison
+or what is compared changed, delete the rows of the chapter.
 """
 
 import ast

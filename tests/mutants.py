@@ -8,7 +8,8 @@ claim that no mutant can break checks nothing.
     python tests/mutants.py                   what results/mutants.csv does not hold yet
     python tests/mutants.py penalties 02_l2   of it, what has such a word in its name or chapter
 
-A chapter whose claims are worded otherwise than in the table is run again.
+A chapter whose claims are worded otherwise than in the table is run again. Where only a comparison
+or what is compared changed, delete the rows of the chapter.
 """
 
 import ast
