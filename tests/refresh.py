@@ -26,7 +26,8 @@ def refresh(path):
     """Execute one notebook and write it back; return its seconds and peak memory in MB."""
     notebook = nbformat.read(path, as_version=4)
     folder = {"metadata": {"path": path.parent}}
-    client = NotebookClient(notebook, record_timing=False, timeout=None, resources=folder)
+    options = {"record_timing": False, "coalesce_streams": True}  # one output, however it arrived
+    client = NotebookClient(notebook, **options, timeout=None, resources=folder)
     began = time.monotonic()
     probe = nbformat.v4.new_code_cell(PEAK)
     with client.setup_kernel():
