@@ -1,5 +1,6 @@
 """Train one Keras network from many seeds, side by side in one graph."""
 
+import contextlib
 import copy
 import functools
 import gc
@@ -67,7 +68,8 @@ def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, cal
     arguments = seeds, mnist, epochs, batch_size, callbacks
     try:
         _check_stackable(models)
-        history, scores = _train_side_by_side(models, *arguments)
+        with _leaving_nothing_behind():
+            history, scores = _train_side_by_side(models, *arguments)
     except _NotStackableError as reason:
         print(f"train_seeds: {reason}, so the seeds are trained by `fit`, one after the other.")
         models = [_build(build_model, seed, mnist) for seed in seeds]
@@ -77,6 +79,17 @@ def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, cal
 
 class _NotStackableError(Exception):
     """Why the seeds of a model cannot be trained in one graph."""
+
+
+@contextlib.contextmanager
+def _leaving_nothing_behind():
+    """Collect a graph and its variables, which refer to each other, and look at nothing older."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
 
 
 def _check(seeds, epochs, callbacks):
@@ -144,8 +157,6 @@ def _train_side_by_side(models, seeds, mnist, epochs, batch_size, callbacks):
             else:
                 graph.start(models[group])
             parts.append(_train_group(graph, seeds[group], mnist, epochs, callbacks, progress))
-    del graph
-    gc.collect()  # the graph and its variables refer to each other
     return ({k: np.concatenate([p[i][k] for p in parts]) for k in parts[0][i]} for i in (0, 1))
 
 
@@ -272,7 +283,7 @@ class _SeedGraph:
         }
         zeros = [np.stack([np.asarray(v)] * len(models)) for v in model.metrics_variables]
         self.zeros, self.totals = zeros, [tf.Variable(values) for values in zeros]
-        self.optimizer = self._new_optimizer()
+        self.optimizer = self._new_optimizer(self.weights)
         # With one device the sum over devices is the identity, but TensorFlow registers it
         # for ever, together with this graph and all its variables: leave it out.
         self.optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
@@ -283,16 +294,15 @@ class _SeedGraph:
         """Put other models of the same architecture in the place of those of before."""
         self.models = models
         self.load()
-        for ours, new in zip(
-            self.optimizer.variables, self._new_optimizer().variables, strict=True
-        ):
-            ours.assign(new)
+        small = self._new_optimizer([keras.Variable(0.0) for _ in self.weights])
+        for ours, new in zip(self.optimizer.variables, small.variables, strict=True):
+            ours.assign(tf.broadcast_to(new, ours.shape))  # what it keeps of a weight starts equal
 
-    def _new_optimizer(self):
-        """Return the models' optimizer, untrained, for the stacked weights."""
+    def _new_optimizer(self, weights):
+        """Return the models' optimizer, untrained, for these weights."""
         config = keras.optimizers.serialize(self.model.optimizer)
         optimizer = keras.optimizers.deserialize(config)
-        optimizer.build(self.weights)
+        optimizer.build(weights)
         return optimizer
 
     def _stacked(self, attribute):
