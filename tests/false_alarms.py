@@ -19,14 +19,13 @@ import tempfile
 import numpy as np
 import pandas as pd
 from mutants import ROOT, claims, in_parallel, observe
-from scipy import stats
 
+from utils import evidence
 from utils.data import write_atomically
 
 FILE = ROOT / "results" / "false_alarms.csv"
 OFFSETS = [1_000 * k for k in range(1, 21)]  # of the seeds, of which a chapter uses 0 to 9
 SOURCES = "full", "sample"
-TINY = 1e-9  # scatter below it is rounding
 KEY = ["chapter", "source", "claim", "part"]
 
 
@@ -102,27 +101,6 @@ def measure(chapter, source, offset):
     ]
 
 
-def chances(table):
-    """Return, per part of a claim and source, how often it failed, and the chance that it will.
-
-    The chance is that of a further value of Student's predictive distribution below zero, given
-    the mean and the standard deviation of the slack over the sets of seeds. It is missing for what
-    has no scatter: there only the count speaks.
-    """
-    values = table.where(np.isfinite(table))
-    mean, deviation, sets = values.mean(axis=1), values.std(axis=1), values.count(axis=1)
-    chance = stats.t.sf(mean / (deviation * np.sqrt(1 + 1 / sets)), sets - 1)
-    return pd.DataFrame(
-        {
-            "sets": table.count(axis=1),
-            "failed": (table < 0).sum(axis=1),
-            "slack": mean,
-            "deviations": (mean / deviation).where(deviation > TINY),
-            "chance": pd.Series(chance, table.index).where(deviation > TINY),
-        }
-    )
-
-
 def main(words):
     """Run what is missing of the table, print the doubtful claims, and return the exit status."""
     chapters = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))
@@ -149,7 +127,7 @@ def main(words):
             table.loc[tuple(key), offset] = value
         table = table.sort_index(kind="stable")
         write_atomically(FILE, table.to_csv(float_format="%.4g").encode())
-    found = chances(table)
+    found = evidence.false_alarms(table)
     doubtful = found[(found["failed"] > 0) | (found["chance"] > 1e-3)]
     print(doubtful.to_string() if len(doubtful) else "no claim is doubtful")
     for source, part in found.groupby("source"):

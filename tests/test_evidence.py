@@ -11,6 +11,7 @@ from utils.evidence import (
     claim,
     comparison,
     differences,
+    false_alarms,
     paired_difference,
 )
 from utils.training import Runs
@@ -117,3 +118,10 @@ def test_differences_from_the_baseline_at_its_own_best(two_settings):
     by_hand = paired_difference([0.65, 0.69], [0.60, 0.62])
     assert tuple(table.loc[0, ["mean", "low", "high", "pairs"]]) == pytest.approx(tuple(by_hand))
     assert differences(two_settings, "log_loss")["mean"][0] == pytest.approx(0.45 - 0.6)
+
+
+def test_chance_of_a_false_alarm():
+    rows = pd.DataFrame([[4.0, 5.0, 6.0, 5.0], [np.inf] * 4, [1.0, -1.0, 1.0, -1.0]])
+    found = false_alarms(rows)
+    assert list(found["failed"]) == [0, 0, 2]
+    assert found["chance"][0] < 0.01 and np.isnan(found["chance"][1]) and found["chance"][2] == 0.5

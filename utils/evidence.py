@@ -114,6 +114,29 @@ def differences(scores, metric="accuracy"):
     return pd.DataFrame(rows)
 
 
+def false_alarms(slack):
+    """Return how often each condition of a claim failed, and the chance that it will.
+
+    `slack` has a row per condition and a column per set of seeds, with the distance from turning
+    false, negative where the condition failed, infinite where there is no distance, and missing
+    where the set was not run. The chance is that of one more value below zero, by Student's
+    predictive distribution for the mean and standard deviation of a row (Gelman et al., *Bayesian
+    Data Analysis*, section 3.2). It is missing for a row without scatter: there only the count
+    speaks. `deviations` is the mean slack in standard deviations.
+    """
+    values = slack.where(np.isfinite(slack))
+    mean, deviation, sets = values.mean(axis=1), values.std(axis=1), values.count(axis=1)
+    away = (mean / deviation).where(deviation > 1e-9)  # less is rounding
+    return pd.DataFrame(
+        {
+            "sets": slack.count(axis=1),
+            "failed": (slack < 0).sum(axis=1),
+            "deviations": away,
+            "chance": stats.t.sf(away / np.sqrt(1 + 1 / sets), sets - 1),
+        }
+    )
+
+
 def claim(text, holds, *evidence):
     """Print the sentence with a tick if it holds; raise `ClaimFailed` with the evidence if not.
 
