@@ -106,8 +106,9 @@ def test_a_seed_does_not_depend_on_its_companions(tiny):
         np.testing.assert_allclose(among.history[name][3], alone.history[name][0], rtol=1e-4)
 
 
-def test_groups_of_seeds_change_nothing_but_rounding(tiny, monkeypatch):
-    build = network(rate=0.3)
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad"])  # its state starts at 0, at 0.1
+def test_groups_of_seeds_change_nothing_but_rounding(optimizer, tiny, monkeypatch):
+    build = network(rate=0.3, optimizer=optimizer)
     together = train_seeds(build, tiny, 2, FIVE, 16)
     monkeypatch.setattr(training, "GROUP_BYTES", 2 * 4 * build().count_params())  # 2 + 2 + 1
     apart = train_seeds(build, tiny, 2, FIVE, 16)

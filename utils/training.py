@@ -1,6 +1,5 @@
 """Train one Keras network from many seeds, side by side in one graph."""
 
-import contextlib
 import copy
 import functools
 import gc
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from utils import BookError
 
+gc.freeze()  # TensorFlow's million objects stay anyway; no collection has to look at them again
 GROUP_BYTES = 32e6  # seeds whose weights together take more are trained in several groups
 STEPS = 24  # mini-batches between two looks at the keyboard, so that Ctrl-C ends a run at once
 # Optimizers that treat every weight by itself, so that seeds stacked in one array stay apart.
@@ -68,8 +68,7 @@ def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, cal
     arguments = seeds, mnist, epochs, batch_size, callbacks
     try:
         _check_stackable(models)
-        with _leaving_nothing_behind():
-            history, scores = _train_side_by_side(models, *arguments)
+        history, scores = _train_side_by_side(models, *arguments)
     except _NotStackableError as reason:
         print(f"train_seeds: {reason}, so the seeds are trained by `fit`, one after the other.")
         models = [_build(build_model, seed, mnist) for seed in seeds]
@@ -79,17 +78,6 @@ def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, cal
 
 class _NotStackableError(Exception):
     """Why the seeds of a model cannot be trained in one graph."""
-
-
-@contextlib.contextmanager
-def _leaving_nothing_behind():
-    """Collect a graph and its variables, which refer to each other, and look at nothing older."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.collect()
-        gc.unfreeze()
 
 
 def _check(seeds, epochs, callbacks):
@@ -157,6 +145,8 @@ def _train_side_by_side(models, seeds, mnist, epochs, batch_size, callbacks):
             else:
                 graph.start(models[group])
             parts.append(_train_group(graph, seeds[group], mnist, epochs, callbacks, progress))
+    del graph
+    gc.collect()  # the graph and its variables refer to each other
     return ({k: np.concatenate([p[i][k] for p in parts]) for k in parts[0][i]} for i in (0, 1))
 
 
