@@ -329,8 +329,10 @@ def main():
 
 
 def keep(results, table, row, entry):
-    """Write a finished row at once, and print it."""
+    """Write a finished row at once, in its place in the table, and print it."""
     results[table][row] = entry
+    names = [*ROWS, *(f"{name}, {network}" for name in ROWS for network in NETWORKS)]
+    results[table] = {name: results[table][name] for name in names if name in results[table]}
     results["date"] = time.strftime("%Y-%m-%d")
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
     print(f"{row}: {entry}", flush=True)
