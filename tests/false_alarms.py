@@ -45,8 +45,8 @@ def closeness(a, b, rtol=1e-5, atol=1e-8):
 
 
 def exact(holds):
-    """Return the slack of what is true or false and has no distance from either."""
-    return np.inf if holds else -np.inf
+    """Return the slack of what is true or false, each of it, and has no distance from either."""
+    return np.inf if np.all(holds) else -np.inf
 
 
 ORDER = ast.Lt | ast.LtE | ast.Gt | ast.GtE

@@ -542,13 +542,10 @@ def seeds_are_mixed_up():
 
 
 @mutant("ten_seeds")
-def seeds_are_trained_one_after_the_other():
-    @wrap(training, "train_seeds")
-    def one_by_one(old, build_model, mnist, epochs, seeds=range(10)):
-        runs = [old(build_model, mnist, epochs, [seed]) for seed in seeds]
-        history = {k: np.concatenate([r.history[k] for r in runs]) for k in runs[0].history}
-        scores = pd.concat([r.scores for r in runs])
-        return training.Runs(history, scores, [r.models[0] for r in runs])
+def no_network_is_stacked():
+    @wrap(training, "_check_stackable")
+    def refuse(old, models):
+        raise training._NotStackableError("a mutant refuses every network")
 
 
 @mutant("ten_seeds")

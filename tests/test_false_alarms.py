@@ -26,6 +26,7 @@ NAMES = {name: getattr(false_alarms, name) for name in ("closeness", "exact", "l
         ("0 < a < 1", [0.75, 0.25]),
         ("a > 1 and not b.any()", [-0.25, -np.inf]),
         ("(b > 2).all()", [-1]),
+        ("(b == 2).all()", [-np.inf]),
         ("all(np.diff(b) > 0)", [1]),
         ("all(x > 0 and x < 9 for x in b)", [1, 5]),
         ("np.isclose(a, 0.7, rtol=0, atol=0.1)", [0.5]),
