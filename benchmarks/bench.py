@@ -246,7 +246,7 @@ def operations(hidden, mnist, epochs):
 
 
 def data(n_train):
-    """Return images for a row; the few test images keep the final scores out of the times."""
+    """Return images for a row; one batch of test images keeps the final scores out of the times."""
     mnist = load_mnist(n_train=n_train, n_val=1_000)
     return mnist._replace(x_test=mnist.x_test[:500], y_test=mnist.y_test[:500])
 
