@@ -512,6 +512,17 @@ def one_claim_fails_with_other_seeds():
         return table
 
 
+@mutant("how_checked")
+def seeds_scatter_five_times_as_much():
+    @wrap(pd, "read_csv")
+    def scattered(old, *args, **kwargs):
+        table = old(*args, **kwargs)
+        if "killed" in table:
+            return table
+        mean = table.mean(axis=1)
+        return table.where(np.isinf(table), table.sub(mean, axis=0).mul(5).add(mean, axis=0))
+
+
 # The museum
 
 

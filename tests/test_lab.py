@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MINUTES = 60_000  # in milliseconds
 LINE = "network(rate=0.5), noisy"
-CLAIM = "With wrong labels, dropout raises test accuracy by more than 4 points."
+CLAIM = "With wrong labels, dropout raises mean test accuracy by more than 4 points."
 
 
 @pytest.fixture
