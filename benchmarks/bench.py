@@ -280,7 +280,7 @@ def growth(row):
     hidden, n_train, epochs = ROWS[row]
     mnist = data(n_train)
     took = {
-        f"{n} seeds": round(timed(ours, hidden, "plain", mnist, epochs, n), 2)
+        f"{n} seed{'s' * (n > 1)}": round(timed(ours, hidden, "plain", mnist, epochs, n), 2)
         for n in (1, 2, 5, 10, 20)
     }
     return took | {f"MB at {n}": peak_memory(row, n) for n in (10, 20)}
