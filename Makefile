@@ -40,7 +40,7 @@ lab: $(READY) ## open the chapters in JupyterLab
 refresh: $(READY) ## re-execute the chapters and store their outputs (needs the full MNIST)
 	$(BIN)/python tests/refresh.py $(CHAPTERS)
 
-sweep: $(READY) ## train what is missing of the grid behind chapters 7 to 9 (hours; it can be ended and goes on)
+sweep: $(READY) ## train what is missing of the grid behind chapters 7 to 10 (hours; it can be ended and goes on)
 	$(BIN)/python -m utils.sweep && $(BIN)/python -m utils.sweep --article
 
 mutants: $(READY) ## sabotage each chapter in turn, and see which claims notice (half an hour; it can be ended and goes on)
