@@ -14,7 +14,7 @@ UNITS := tests $(NEED_SITE:%=--ignore=%) --ignore=tests/test_lab.py
 # CHAPTER=04, 4, 04_dropout and ten_seeds are names of one notebook.
 NAMED := $(wildcard $(foreach form,% %_* 0%_*,$(CHAPTER:%=chapters/$(form).ipynb)))
 # One `make` at a time does what follows this; others wait.
-ALONE = mkdir -p _build && $(firstword $(wildcard $(PY)) $(PYTHON)) -c 'import fcntl, os, sys; \
+ALONE = mkdir -p _build && "$(or $(wildcard $(PY)),$(PYTHON))" -c 'import fcntl, os, sys; \
   lock = os.open("_build/.lock", os.O_CREAT | os.O_RDWR); os.set_inheritable(lock, True); \
   fcntl.flock(lock, fcntl.LOCK_EX); os.execvp(sys.argv[1], sys.argv[1:])'
 export TF_CPP_MIN_LOG_LEVEL := 3
@@ -33,16 +33,16 @@ help: ## show this list
 
 ifdef SET_UP
 $(READY): requirements.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 else
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is not one of them:" \
 	         "install one and name it, as in: make PYTHON=python3.12 book"; exit 1; }
-	@$(PYTHON) -c 'import platform, sys; \
+	@"$(PYTHON)" -c 'import platform, sys; \
 	  sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64"))' || \
 	  { echo "TensorFlow has no package for Macs with an Intel processor: run the chapters on" \
 	         "Binder (see README.md) or on another machine, or, if this Mac has an Apple chip," \
