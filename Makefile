@@ -9,8 +9,7 @@ PYTEST := $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 5
 TWO := -n 2 --dist loadscope --no-loadscope-reorder
 NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb))
 TESTS ?= tests
-NEED_SITE := $(addprefix tests/test_,explorer.py html.py pages.py site.py)
-UNITS := tests $(NEED_SITE:%=--ignore=%) --ignore=tests/test_lab.py
+UNITS := tests -m "not site and not notebook"
 # CHAPTER=04, 4, 04_dropout and ten_seeds are names of one notebook.
 NAMED := $(wildcard $(foreach form,% %_* 0%_*,$(CHAPTER:%=chapters/$(form).ipynb)))
 # One `make` at a time does what follows this; others wait.

@@ -1,6 +1,7 @@
 """The explorer in a real browser, opened from the folder as a reader offline would."""
 
 import gzip
+import os
 import re
 from html import unescape
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from utils.evidence import at_best_strength, paired_difference
 from utils.results import load_results
 
-SITE = Path(__file__).parent.parent / "_build" / "html"
+pytestmark = pytest.mark.site
+SITE = Path(__file__).parent.parent / os.environ.get("BOOK_SITE", "_build/html")
 PAGE = SITE / "chapters" / "explorer.html"
 STATE = {"images": 300, "wrong": 20, "technique": "dropout", "strength": "0.4", "score": "accuracy"}
 

@@ -69,6 +69,7 @@ print(f"{np.random.default_rng(1).integers(10**6)} {kernel.sum():.4f} {loss:.4f}
 """
 
 
+@pytest.mark.notebook
 def test_other_seeds_reach_a_notebook(monkeypatch):
     """With an offset of 7, what a notebook calls seed 0 is seed 7; the images stay the same."""
     monkeypatch.setenv("SEED_OFFSET", "7")

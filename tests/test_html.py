@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+pytestmark = pytest.mark.site
 SITE = Path(__file__).parent.parent / os.environ.get("BOOK_SITE", "_build/html")
 PAGES = [SITE / "intro.html", *sorted(SITE.glob("chapters/*.html"))]
 NPX = shutil.which("npx")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = [pytest.mark.site, pytest.mark.notebook]
 MINUTES = 60_000  # in milliseconds
 LINE = "network(rate=0.5), noisy"
 CLAIM = "With wrong labels, dropout raises mean test accuracy by more than 4 points."

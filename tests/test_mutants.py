@@ -32,10 +32,12 @@ def test_every_claim_and_every_mutant_is_killed(table):
         assert killed.all(), killed.index[~killed].to_list()
 
 
+@pytest.mark.notebook
 def test_without_a_mutant_all_claims_hold():
     assert not any(killed for *_, killed in mutants.judge(QUICK, None))
 
 
+@pytest.mark.notebook
 def test_a_mutant_drawn_at_random_kills_what_it_killed(table):
     names = [name for name, (_, chapters) in mutants.MUTANTS.items() if QUICK in chapters]
     name = random.choice(names)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+pytestmark = pytest.mark.site
 SITE = Path(__file__).parent.parent / os.environ.get("BOOK_SITE", "_build/html")
 PAGES = [SITE / "intro.html", *sorted(SITE.glob("chapters/*.html")), SITE / "search.html"]
 SCREENS = {"phone": (375, "dark"), "tablet": (768, "light"), "desktop": (1440, "light")}

@@ -57,6 +57,7 @@ def test_cells_drawn_at_random_come_out_as_stored(scores):
             assert abs(now - stored.mean()) <= tolerance(stored), (cell, metric, now, stored.mean())
 
 
+@pytest.mark.notebook
 def test_one_altered_row_breaks_a_claim(tmp_path):
     """One run of dropout with another score, in a setting with wrong labels."""
     table = pd.read_csv(results.RESULTS / "scores.csv")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.site
 SITE = ROOT / os.environ.get("BOOK_SITE", "_build/html")
 sys.path.insert(0, str(ROOT / "_ext"))
 import launch  # noqa: E402
