@@ -73,9 +73,9 @@ def test_private_names_stand_in_one_file_and_are_named_above():
 
 
 def no_losses_of_layers(monkeypatch):
-    old = keras.StatelessScope
+    old = seed_graph._Scope
     monkeypatch.setattr(
-        keras, "StatelessScope", lambda state_mapping, collect_losses=False: old(state_mapping)
+        seed_graph, "_Scope", lambda state_mapping, collect_losses: old(state_mapping)
     )
 
 

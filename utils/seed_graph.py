@@ -24,6 +24,7 @@ HOOKS = (
     *("fit", "evaluate", "train_step", "test_step", "reset_metrics", "get_metrics_result"),
     *("make_train_function", "make_test_function", "compiled_metrics"),
 )
+ROUNDING = 1e-5  # of the largest gradient: what is smaller may be no gradient at all
 ROWS = tf.TensorSpec([None, None], tf.int64)  # of images or labels: (seeds or 1, any number)
 CLOSE = 2e-3  # of the first step, by which graph and `fit` may differ: float32 leaves 1e-4
 
@@ -74,7 +75,7 @@ def complete(model, x, y):
     """
     built, model.optimizer.built = model.optimizer.built, True
     try:
-        model._symbolic_build(data_batch=(tf.constant(x), tf.constant(y)))
+        model._symbolic_build(data_batch=(x, y))
     finally:
         model.optimizer.built = built
 
@@ -121,6 +122,15 @@ def _settings(model):
 # The graph
 
 
+class _Scope(keras.StatelessScope):
+    """A scope in which no gradient flows through what is assigned, as through a variable."""
+
+    def add_update(self, update):
+        """Note the new value of a variable."""
+        variable, value = update
+        super().add_update((variable, tf.stop_gradient(value)))
+
+
 class Split(NamedTuple):
     """The images and labels of a split, for all seeds.
 
@@ -163,13 +173,9 @@ class SeedGraph:
         self.models, self.batch_size = models, batch_size
         self.n_train = splits["train"].rows.shape[1]
         self.model = model = models[0]
-        tensors = {
-            id(array): tf.constant(array) for s in splits.values() for array in (s.pixels, s.labels)
-        }
-        self.splits = {
-            name: split._replace(pixels=tensors[id(split.pixels)], labels=tensors[id(split.labels)])
-            for name, split in splits.items()
-        }
+        self.splits = _as_tensors(splits)
+        self.an_image = splits["train"].of(0, 1)
+        complete(model, *self.an_image)
         model.reset_metrics()
         self.weights = [keras.Variable(values) for values in self._stacked("trainable_variables")]
         for weight, own in zip(self.weights, model.trainable_variables, strict=True):
@@ -186,8 +192,6 @@ class SeedGraph:
         if isinstance(self.optimizer, keras.optimizers.Adam) and not self.optimizer.amsgrad:
             self.optimizer.update_step = functools.partial(_adam_step, self.optimizer)
         self._load_optimizer()
-        self._train = tf.function(self._train_steps, [ROWS, ROWS], autograph=False)
-        self._scores = tf.function(self._metric_results, autograph=False)
         self._evaluators = {}
 
     def start(self, models):
@@ -254,7 +258,7 @@ class SeedGraph:
             model.trainable_variables + model.non_trainable_variables + model.metrics_variables
         )
         mapping = list(zip(variables, weights + state + totals, strict=True))
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+        with _Scope(state_mapping=mapping, collect_losses=True) as scope:
             given = [scope.get_current_value(v) for v in model.trainable_variables]
             y_pred = model(x, **({"training": training} if model._call_has_training_arg else {}))
             loss = model._compute_loss(x, y, y_pred, None, training=training)
@@ -284,6 +288,10 @@ class SeedGraph:
             variable.assign(value)
         return tf.reduce_sum(loss)
 
+    @functools.cached_property
+    def _train(self):
+        return _traced(self._train_steps, ROWS, ROWS)
+
     def _train_steps(self, rows, label_rows):
         """Take one step per mini-batch of the rows; the last one may be smaller, as in `fit`."""
 
@@ -297,10 +305,11 @@ class SeedGraph:
             gradients = tape.gradient(loss, weights)
             self.optimizer.apply([g if g is None else tf.convert_to_tensor(g) for g in gradients])
 
-        self._in_batches(step, rows, label_rows)
+        self._in_batches(step, rows, label_rows, len(self.models))
 
-    def _in_batches(self, step, rows, label_rows):
+    def _in_batches(self, step, rows, label_rows, seeds):
         """Call `step` on one mini-batch after the other, within the graph."""
+        rows, label_rows = (tf.ensure_shape(r, [seeds, None]) for r in (rows, label_rows))
 
         def body(start):
             batch = slice(start, start + self.batch_size)
@@ -325,10 +334,10 @@ class SeedGraph:
                     some = split._replace(pixels=pixels, labels=labels)
                     self._run(weights, *some.gather(rows, label_rows), shared, training=False)
 
-                self._in_batches(step, rows, label_rows)
+                self._in_batches(step, rows, label_rows, 1 if shared else len(self.models))
 
             specs = [tf.TensorSpec(shapes[0], kind[3]), tf.TensorSpec(shapes[1], kind[4])]
-            self._evaluators[kind] = tf.function(evaluate, [*specs, ROWS, ROWS], autograph=False)
+            self._evaluators[kind] = _traced(evaluate, *specs, ROWS, ROWS)
         return self._evaluators[kind]
 
     def train(self, order, group):
@@ -365,6 +374,10 @@ class SeedGraph:
         for total, zero in zip(self.totals, self.zeros, strict=True):
             total.assign(zero)
 
+    @functools.cached_property
+    def _scores(self):
+        return _traced(self._metric_results)
+
     def _metric_results(self):
         """Turn the seeds' metric totals into the numbers that `fit` would report."""
 
@@ -382,26 +395,24 @@ class SeedGraph:
     def check_first_batch(self, order, group):
         """Raise `NotStackableError` where a first mini-batch ends otherwise than in `fit`.
 
-        The first and the last seed are looked at, on a mini-batch of training and one of
-        validation images. Afterwards all is as before.
+        The last seed is looked at, on a mini-batch of training and one of validation images.
+        Afterwards all is as before.
         """
-        seeds = sorted({0, len(self.models) - 1})
+        seed = len(self.models) - 1
         batch = tuple(self._in_order(order[:, : self.batch_size], group))
-        by_keras = [self._by_keras(i, *(index[i] for index in batch), group) for i in seeds]
+        start, gradients, *theirs = self._by_keras(seed, *(i[seed] for i in batch), group)
         self._reset_totals()
         self._train(*map(tf.constant, batch))
-        ours = [[self._of_seed(i)] for i in seeds]
+        ours = [self._of_seed(seed)]
         self.evaluate("val", group, self.batch_size)
-        for i, found in zip(seeds, ours, strict=True):
-            found.append(self._of_seed(i))
+        ours.append(self._of_seed(seed))
         self.start(self.models)
-        for own, (start, *theirs) in zip(ours, by_keras, strict=True):
-            for word, values, wanted in zip(("training", "validation"), own, theirs, strict=True):
-                if not all(_close(*three) for three in zip(values, wanted, start, strict=True)):
-                    raise NotStackableError(f"the first {word} batch ends otherwise than in `fit`")
+        for word, values, wanted in zip(("training", "validation"), ours, theirs, strict=True):
+            if not _close(values, wanted, start, gradients):
+                raise NotStackableError(f"the first {word} batch ends otherwise than in `fit`")
 
     def _of_seed(self, i):
-        """Return the values of all variables of one seed."""
+        """Return the values of all variables of one seed, in the order of `_by_keras`."""
         stacked = [*self.weights, *self.state, *self.totals]
         values = [np.asarray(variable[i]) for variable in stacked]
         own = [v[i] if len(v.shape) else v for v in self.optimizer.variables]
@@ -410,20 +421,50 @@ class SeedGraph:
     def _by_keras(self, i, rows, label_rows, group):
         """Return a seed's variables before and after Keras's own first steps, and undo these."""
         model, val = self.models[i], self.splits["val"]
+        train = self.splits["train"].gather(rows, label_rows)
+        complete(model, *train)
         model.optimizer.build(model.trainable_variables)
         variables = model.trainable_variables + model.non_trainable_variables
         variables += [*model.metrics_variables, *model.optimizer.variables]
         seed = 0 if len(val.rows) == 1 else range(len(val.rows))[group][i]
         batch = val.rows[seed, : self.batch_size], val.label_rows[seed, : self.batch_size]
-        found = [[v.numpy().copy() for v in variables]]
-        model.train_step(self.splits["train"].gather(rows, label_rows))
-        found.append([v.numpy().copy() for v in variables])
+        model.reset_metrics()
+        start, gradients = _copies(variables), []
+        with _seen(model.optimizer, gradients):
+            model.train_step(train)
+        trained = _copies(variables)
         model.reset_metrics()
         model.test_step(val.gather(*batch))
-        found.append([v.numpy().copy() for v in variables])
-        for variable, value in zip(variables, found[0], strict=True):
+        evaluated = _copies(variables)
+        for variable, value in zip(variables, start, strict=True):
             variable.assign(value)
-        return found
+        return start, gradients, trained, evaluated
+
+
+@contextlib.contextmanager
+def _seen(optimizer, gradients):
+    """Note the gradients that an optimizer gets, as arrays, None where there is none."""
+    apply = optimizer.apply_gradients
+
+    def noting(pairs):
+        pairs = list(pairs)
+        gradients.extend(g if g is None else tf.convert_to_tensor(g).numpy() for g, _ in pairs)
+        return apply(pairs)
+
+    optimizer.apply_gradients = noting
+    try:
+        yield
+    finally:
+        del optimizer.apply_gradients
+
+
+def _copies(variables):
+    return [variable.numpy().copy() for variable in variables]
+
+
+def _traced(function, *signature):
+    """Return the graph of a function; TensorFlow warns where many are traced at a call."""
+    return tf.function(function, signature, autograph=False).get_concrete_function()
 
 
 def _as_tensors(splits):
@@ -436,13 +477,25 @@ def _as_tensors(splits):
     }
 
 
-def _close(ours, theirs, start):
-    """Tell whether two values of a variable differ by rounding only, as steps from `start`."""
-    if not np.issubdtype(theirs.dtype, np.inexact):
-        return np.array_equal(ours, theirs)
-    ours, theirs, start = (np.asarray(value, float) for value in (ours, theirs, start))
-    step, size = np.linalg.norm(theirs - start), np.linalg.norm(theirs)
-    return np.linalg.norm(ours - theirs) <= CLOSE * step + 1e-6 * size
+def _close(ours, theirs, start, gradients):
+    """Tell whether the variables of two steps from `start` differ by rounding only.
+
+    The weights come first. Where a weight's gradient is rounding itself, an optimizer such as
+    Adam turns it into a step of any sign, and the weight is left out.
+    """
+    largest = max((np.abs(g).max() for g in gradients if g is not None), default=0)
+    for i, (a, b, before) in enumerate(zip(ours, theirs, start, strict=True)):
+        if not np.issubdtype(b.dtype, np.inexact):
+            if not np.array_equal(a, b):
+                return False
+            continue
+        kept = ...
+        if i < len(gradients) and gradients[i] is not None:
+            kept = np.abs(gradients[i]) > ROUNDING * largest
+        gap, step, size = (np.linalg.norm(x[kept]) for x in (a - b, b - before, b))
+        if not gap <= CLOSE * step + 1e-6 * size + ROUNDING * largest:
+            return False
+    return True
 
 
 def _adam_step(optimizer, gradient, variable, learning_rate):

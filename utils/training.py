@@ -201,7 +201,8 @@ def _build(build_model, seed, batch):
             "build_model returned a model that is not compiled: call "
             "model.compile(optimizer=…, loss=…, metrics=…) before returning it."
         )
-    seed_graph.complete(model, *batch)
+    if not model.built:
+        seed_graph.complete(model, *batch)
     model.stop_training = False
     return model
 
@@ -238,6 +239,9 @@ def _train_side_by_side(models, seeds, splits, epochs, batch_size, callbacks, ke
 def _train_group(graph, seeds, group, epochs, callbacks, keep_models, progress):
     """Train the seeds of one graph; return their history and scores."""
     models = graph.models
+    if callbacks:  # they look up whether a metric is to be high or low
+        for model in models:
+            seed_graph.complete(model, *graph.an_image)
     rules = [[_attach(rule, model) for rule in callbacks] for model in models]
     generators = [np.random.default_rng(seed) for seed in seeds]
     history, running, trained = {}, np.ones(len(seeds), bool), np.zeros(len(seeds), int)
