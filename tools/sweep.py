@@ -139,15 +139,17 @@ def plan(n_train=tuple(BUDGETS), label_noise=LABEL_NOISE, only=None, techniques=
         for strength in technique.strengths
     ]
     kept = {key: [_value(text) for text in texts] for key, texts in (only or {}).items()}
-    cells = [c for c in grid if all(getattr(c, key) in values for key, values in kept.items())]
-    for key, value in ((key, value) for key, values in kept.items() for value in values):
+    for key, values in kept.items():
         known = dict.fromkeys(getattr(cell, key) for cell in grid)
-        if value not in known:
+        for value in (value for value in values if value not in known):
             raise BookError(
                 f"--only {key}={_text(value)}: the grid has no such {key}; choose from "
                 f"{', '.join(map(_text, known))}."
             )
-        if value not in {getattr(cell, key) for cell in cells}:
+    cells = [c for c in grid if all(getattr(c, key) in values for key, values in kept.items())]
+    for key, values in kept.items():
+        left = {getattr(cell, key) for cell in cells}
+        for value in (value for value in values if value not in left):
             raise BookError(
                 f"--only {key}={_text(value)}: no cell has this and what the other --only ask for."
             )
@@ -300,40 +302,40 @@ def sweep(cells, folder, budgets, command, jobs, dask):
         failed = []
         if todo:
             _note_provenance(folder, command)
-        with _backend(jobs, dask), tqdm(total=len(todo), unit="cell", disable=None) as progress:
-            train = run_cell_alone if dask else run_cell
-            tasks = (joblib.delayed(train)(cell, budgets[cell.n_train]) for cell in todo)
-            for record in joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks):
-                content = json.dumps(record, ensure_ascii=False).encode()
-                write_atomically(_cell_file(folder, _cell(record)), content)
-                if "failed" in record:
-                    failed.append(record)
-                progress.update()
+        records = _on_cluster(todo, budgets, dask) if dask else _here(todo, budgets, jobs)
+        for record in tqdm(records, total=len(todo), unit="cell", disable=None):
+            content = json.dumps(record, ensure_ascii=False).encode()
+            write_atomically(_cell_file(folder, _cell(record)), content)
+            if "failed" in record:
+                failed.append(record)
         gather(folder, budgets)
     return len(todo), failed
 
 
-@contextlib.contextmanager
-def _backend(jobs, dask):
-    """Let joblib use so many processes of this machine, or a Dask cluster."""
-    if not dask:
-        with joblib.parallel_config(backend="loky", n_jobs=jobs):
-            yield
-        return
+def _here(cells, budgets, jobs):
+    """Yield the cells' records as they are finished, by so many processes of this machine."""
+    tasks = (joblib.delayed(run_cell)(cell, budgets[cell.n_train]) for cell in cells)
+    return joblib.Parallel(jobs, batch_size=1, return_as="generator_unordered")(tasks)
+
+
+def _on_cluster(cells, budgets, address):
+    """Yield the cells' records as they are finished, by the workers of a Dask cluster."""
     try:
-        from distributed import Client
+        import distributed
     except ImportError:
         raise BookError("--dask needs the package distributed: install it with pip.") from None
     with contextlib.ExitStack() as stack:
         try:
-            client = stack.enter_context(Client(dask, timeout=10))
+            client = stack.enter_context(distributed.Client(address, timeout=10))
             client.wait_for_workers(1, timeout=10)
         except (OSError, ValueError) as error:
             raise BookError(
-                f"--dask {dask}: no scheduler with a worker answers there ({error})."
+                f"--dask {address}: no scheduler with a worker answers there ({error})."
             ) from None
-        stack.enter_context(joblib.parallel_config(backend="dask", client=client))
-        yield
+        each = [budgets[cell.n_train] for cell in cells]
+        futures = client.map(run_cell_alone, cells, each, pure=False)
+        for _, record in distributed.as_completed(futures, with_results=True):
+            yield record
 
 
 def _note_provenance(folder, command):
