@@ -73,7 +73,7 @@ def trained(tmp_path_factory):
     arguments = ["--folder", str(folder), *FOUR]
     command = [sys.executable, "-m", "tools.sweep", *arguments, "--jobs", "2"]
     with open(folder / "first", "w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output)
+        child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     while not list((folder / "cells").glob("*.json")):
         assert child.poll() is None, (folder / "first").read_text()
         time.sleep(0.01)
@@ -81,6 +81,8 @@ def trained(tmp_path_factory):
     child.wait()
     with open(folder / "second", "w") as output, contextlib.redirect_stdout(output):
         assert sweep.main([*arguments, "--jobs", "1"]) == 0
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)  # its workers, which would wait for some minutes
     return folder
 
 
