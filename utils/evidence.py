@@ -87,7 +87,7 @@ def at_best_strength(scores, metric="accuracy"):
     `scores` is `utils.results.load_results("scores")`, `metric` is "accuracy" or "log_loss". The
     chosen strength has the best mean of `val_<metric>` over the seeds.
     """
-    key = ["images", "wrong", "technique"]
+    key = ["n_train", "label_noise", "technique"]
     means = scores.groupby([*key, "strength"], sort=False)[f"val_{metric}"].mean()
     best = (-means if metric == "log_loss" else means).groupby(key, sort=False).idxmax()
     return scores.set_index([*key, "strength"]).loc[list(best)].reset_index()
@@ -96,12 +96,12 @@ def at_best_strength(scores, metric="accuracy"):
 def differences(scores, metric="accuracy"):
     """Return each technique's paired difference from the baseline, all at their best strengths.
 
-    A row per setting (`images`, `wrong`) and `technique` of `scores`, which is
+    A row per setting (`n_train`, `label_noise`) and `technique` of `scores`, which is
     `utils.results.load_results("scores")`, with the columns of `paired_difference`, in the unit
     of `test_<metric>`.
     """
     rows = []
-    for setting, chosen in at_best_strength(scores, metric).groupby(["images", "wrong"]):
+    for setting, chosen in at_best_strength(scores, metric).groupby(["n_train", "label_noise"]):
         values = {
             technique: group.set_index("seed")[f"test_{metric}"]
             for technique, group in chosen.groupby("technique", sort=False)
@@ -109,8 +109,9 @@ def differences(scores, metric="accuracy"):
         baseline = values.pop("none")
         for technique, series in values.items():
             difference = paired_difference(series, baseline)._asdict()
-            images, wrong = setting
-            rows.append({"images": images, "wrong": wrong, "technique": technique} | difference)
+            n_train, noise = setting
+            key = {"n_train": n_train, "label_noise": noise, "technique": technique}
+            rows.append(key | difference)
     return pd.DataFrame(rows)
 
 

@@ -5,16 +5,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-# Okabe and Ito's palette for colour-blind readers; the markers tell them apart in grey.
-STYLE = {
-    "none": ("#000000", "o"),
-    "L2": ("#0072B2", "s"),
-    "L1": ("#56B4E9", "D"),
-    "dropout": ("#D55E00", "^"),
-    "augmentation": ("#009E73", "P"),
-    "early stopping": ("#CC79A7", "X"),
-    "weight decay": ("#8A6D00", "v"),
-}
+from utils.techniques import STYLE
 
 
 def panels(count=1, height=3.1, width=3.6):
