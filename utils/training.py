@@ -31,15 +31,27 @@ class Runs:
     of shape (seeds, epochs), NaN after the epoch at which a seed stopped. `scores` has a row
     per seed: the number of epochs trained and, of the weights that the seed ended with, each
     metric on the training, validation and test images, with dropout and augmentation off.
-    `models` holds the trained Keras models in the order of `scores.index`.
+    `models` holds the trained Keras models in the order of `scores.index`; it is empty where
+    they were not kept. `technique` names the style in which figures draw the runs.
     """
 
     history: dict
     scores: pd.DataFrame
     models: list
+    technique: str = "none"
 
 
-def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, callbacks=()):
+def train_seeds(
+    build_model,
+    mnist,
+    epochs,
+    seeds=range(10),
+    batch_size=128,
+    callbacks=(),
+    *,
+    technique="none",
+    keep_models=True,
+):
     """Train the model that `build_model()` returns once per seed, all seeds at once.
 
     `build_model` takes no argument and returns a compiled Keras model whose inputs are
@@ -73,7 +85,8 @@ def train_seeds(build_model, mnist, epochs, seeds=range(10), batch_size=128, cal
         print(f"train_seeds: {reason}, so the seeds are trained by `fit`, one after the other.")
         models = [_build(build_model, seed, mnist) for seed in seeds]
         history, scores = _train_one_by_one(models, *arguments)
-    return Runs(history, pd.DataFrame(scores, index=pd.Index(seeds, name="seed")), models)
+    scores = pd.DataFrame(scores, index=pd.Index(seeds, name="seed"))
+    return Runs(history, scores, models if keep_models else [], technique)
 
 
 class _NotStackableError(Exception):
