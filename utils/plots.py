@@ -12,19 +12,9 @@ from utils import BookError
 from utils.data import write_atomically
 from utils.evidence import tolerance
 from utils.results import RESULTS
+from utils.techniques import STYLE
 
 CHAPTERS = RESULTS / "chapters.csv"  # the book's own scores, to hold a reader's run against
-
-# Okabe and Ito's palette for colour-blind readers; the markers tell them apart in grey.
-STYLE = {
-    "none": ("#000000", "o"),
-    "L2": ("#0072B2", "s"),
-    "L1": ("#56B4E9", "D"),
-    "dropout": ("#D55E00", "^"),
-    "augmentation": ("#009E73", "P"),
-    "early stopping": ("#CC79A7", "X"),
-    "weight decay": ("#8A6D00", "v"),
-}
 
 
 def panels(count=1, height=3.1, width=3.6):
