@@ -82,7 +82,7 @@ def test_truth_values_count_as_one_and_zero():
         ([decimal.Decimal(1), decimal.Decimal(2)], [1, 2], "type object"),
         ([1, None], [1, 2], "type object"),
         ([1j, 2j], [1, 2], "type complex"),
-        (np.zeros((2, 2)), np.zeros((2, 2)), "type lists"),
+        (np.zeros((2, 2)), np.zeros((2, 2)), "type list"),
         (None, None, "type object"),
     ],
 )

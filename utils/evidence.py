@@ -33,7 +33,7 @@ class Difference:
         return f"{mean}{unit} ({low} to {high})"
 
     def __str__(self):
-        return f"{self:.4f}".replace(")", f", {self.pairs} pairs)")
+        return f"{self:.4f}"[:-1] + f", {self.pairs} pairs)"
 
 
 class ClaimFailed(BookError):
@@ -73,8 +73,8 @@ def _values(runs, metric=None):
         values = runs if isinstance(runs, pd.Series) else pd.Series(np.asarray(runs))
         kind = values.dtype
     except ValueError:
-        kind = "lists"
-    if kind == "lists" or kind.kind not in "biuf":  # truth values, integers, decimal numbers
+        kind = "list"
+    if kind == "list" or kind.kind not in "biuf":  # truth values, integers, decimal numbers
         raise BookError(f"a comparison needs one number per seed, and got values of type {kind}.")
     values = pd.Series(values.to_numpy(float, na_value=np.nan), values.index)
     if not np.isfinite(values).all():
