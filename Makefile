@@ -1,59 +1,97 @@
-# Every command sets up what it needs; see `make help`.
+# Every command sets up what it needs; see `make help`. Paths are relative to this folder, whose own
+# path may hold spaces.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
+BOOK := $(VENV)/bin/jupyter-book build . -n -W --keep-going
+PYTEST := $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 500
+TWO := -n 2 --dist loadscope --no-loadscope-reorder
+NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb))
 TESTS ?= tests
+NEED_SITE := $(addprefix tests/test_,explorer.py html.py pages.py site.py)
+UNITS := tests $(NEED_SITE:%=--ignore=%) --ignore=tests/test_lab.py
+# CHAPTER=04, 4, 04_dropout and ten_seeds are names of one notebook.
+NAMED := $(wildcard $(foreach form,% %_* 0%_*,$(CHAPTER:%=chapters/$(form).ipynb)))
+# One `make` at a time does what follows this; others wait.
+ALONE = mkdir -p _build && "$(or $(wildcard $(PY)),$(PYTHON))" -c 'import fcntl, os, sys; \
+  lock = os.open("_build/.lock", os.O_CREAT | os.O_RDWR); os.set_inheritable(lock, True); \
+  fcntl.flock(lock, fcntl.LOCK_EX); os.execvp(sys.argv[1], sys.argv[1:])'
 export TF_CPP_MIN_LOG_LEVEL := 3
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
-ifneq ($(strip $(MNIST_NPZ)),)
-export MNIST_NPZ := $(abspath $(MNIST_NPZ))
+# Notebooks run in a folder of their own: a relative path is meant from here.
+ifneq ($(filter-out /%,$(firstword $(value MNIST_NPZ))),)
+override MNIST_NPZ := $(CURDIR)/$(value MNIST_NPZ)
+export MNIST_NPZ
 endif
 
-.PHONY: help book test lab refresh sweep mutants alarms bench serve clean
+.PHONY: help book test check units lab refresh sweep mutants alarms bench serve clean named
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
+ifdef SET_UP
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	"$(PYTHON)" -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+else
+$(READY): requirements.txt pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is not one of them:" \
 	         "install one and name it, as in: make PYTHON=python3.12 book"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@"$(PYTHON)" -c 'import platform, sys; \
+	  sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64"))' || \
+	  { echo "TensorFlow has no package for Macs with an Intel processor: run the chapters on" \
+	         "Binder (see README.md) or on another machine, or, if this Mac has an Apple chip," \
+	         "name a Python made for it, as in: make PYTHON=/opt/homebrew/bin/python3.12 book"; \
+	    exit 1; }
+	@$(ALONE) $(MAKE) --no-print-directory SET_UP=1 $@
+endif
 
 book: $(READY) ## build the site in _build/html (environment included)
-	$(BIN)/jupyter-book build . -n -W --keep-going
+	@$(ALONE) $(BOOK)
 	@echo "$(CURDIR)/_build/html/index.html"
 
-test: book ## re-execute every chapter and check every claim
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest $(TESTS) $(CHAPTERS) --nbval-lax --nbval-current-env -n 2 --dist loadscope
+test: $(READY) ## re-execute every chapter and check every claim
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@mkdir -p _build && site=$$(mktemp -d _build/test.XXXXXX) && trap 'rm -rf "$$site"' EXIT INT; \
+	$(ALONE) sh -c '$(BOOK) && cp -R _build/html "$$0"' "$$site" && \
+	BOOK_SITE="$$site/html" $(PYTEST) $(TESTS) $(NOTEBOOKS) $(TWO)
+
+check: named $(READY) ## check one chapter (style, structure, claims): make check CHAPTER=04
+	$(PY) -m ruff check utils tools $(NAMED) && $(PY) -m ruff format --check utils tools $(NAMED)
+	$(PYTEST) $(UNITS) $(NAMED) -k $(basename $(notdir $(NAMED))) $(TWO)
+
+named:
+	@$(if $(filter 1,$(words $(NAMED))),:,$(info No single chapter is called "$(CHAPTER)": \
+	  say CHAPTER= and one of $(basename $(notdir $(NOTEBOOKS))).)exit 1)
+
+units: $(READY) ## the tests that need neither the site nor a notebook's run
+	$(PYTEST) $(UNITS) $(TWO)
 
 lab: $(READY) ## open the chapters in JupyterLab
-	$(BIN)/jupyter lab chapters
+	$(PY) -m jupyterlab chapters
 
 refresh: $(READY) ## re-execute the chapters and store their outputs (needs the full MNIST)
-	$(BIN)/python tests/refresh.py $(CHAPTERS)
+	$(PY) -m tools.refresh $(NOTEBOOKS)
 
 sweep: $(READY) ## train what is missing of the grid behind chapters 7 to 10 (hours; it can be ended and goes on)
-	$(BIN)/python -m utils.sweep && $(BIN)/python -m utils.sweep --article
+	$(PY) -m tools.sweep && $(PY) -m tools.sweep --article
 
 mutants: $(READY) ## sabotage each chapter in turn, and see which claims notice (half an hour; it can be ended and goes on)
-	$(BIN)/python tests/mutants.py
+	$(PY) -m tools.mutants
 
 alarms: $(READY) ## run each chapter with other seeds, and see how near its claims come to failing (hours; it goes on)
-	$(BIN)/python tests/false_alarms.py
+	$(PY) -m tools.alarms
 
 bench: $(READY) ## time train_seeds against fit and, where installed, PyTorch, scikit-learn, JAX
-	$(BIN)/python benchmarks/bench.py
+	$(PY) -m tools.bench
 
 serve: book ## show the built site on http://localhost:8000
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 clean: ## remove the environment and the built site
 	rm -rf $(VENV) _build *.egg-info .pytest_cache .ruff_cache

@@ -3,7 +3,8 @@
 It leads to this very repository, or there is none.
 
 The address comes from `$BOOK_REPOSITORY`, or else from the clone's `origin` where that is a
-repository on a host that Binder serves; the branch from `$BOOK_BRANCH`, or else from git.
+repository on a host that Binder serves; the branch from `$BOOK_BRANCH`, or else from git. Neither
+git nor a clone is needed.
 `$BOOK_URL` says where the site will be published. Only then are there a sitemap, and for each page
 a description, an address and a picture for those who link to it.
 """
@@ -11,6 +12,7 @@ a description, an address and a picture for those who link to it.
 import os
 import re
 import subprocess
+from os.path import samefile
 from urllib.parse import urlsplit
 
 # https://host/owner/name(.git) or git@host:owner/name(.git); nothing behind it, no password
@@ -20,18 +22,24 @@ ADDRESS = re.compile(
 
 
 def _git(folder, *arguments):
+    """Return git's answer, or nothing where there is no git or this is no repository."""
     command = ["git", "-C", folder, *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def repository(folder):
     """Return the (address, branch) of a public repository, or None where there is none."""
-    given = os.environ.get("BOOK_REPOSITORY") or _git(folder, "remote", "get-url", "origin")
-    match = ADDRESS.match(given)
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    mine = bool(top) and samefile(top, folder)  # not one that the folder merely lies in
+    origin = _git(folder, "remote", "get-url", "origin") if mine else ""
+    match = ADDRESS.match(os.environ.get("BOOK_REPOSITORY") or origin)
     if not match:
         return None
-    branch = os.environ.get("BOOK_BRANCH") or _git(folder, "branch", "--show-current") or "main"
+    current = _git(folder, "branch", "--show-current") if mine else ""
+    branch = os.environ.get("BOOK_BRANCH") or current or "main"
     return f"https://{match[1]}/{match[2]}", branch
 
 

@@ -1,15 +1,55 @@
 """What all tests share. Notebooks are executed in their own folder, so $MNIST_NPZ is absolute."""
 
 import os
+import random
 import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).parent.parent
+# Under nohup, cron or `make test &` in a script, Ctrl-C is ignored, and so it would be by every
+# process that the tests start: those that are interrupted would hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# Workers share the cores between them: with as many threads as cores in each, they are slower.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+# The workers of pytest-xdist get it from the process that starts them.
+SEED = int(os.environ.setdefault("TEST_SEED", str(random.randrange(1_000_000))))
 if os.environ.get("MNIST_NPZ"):
     os.environ["MNIST_NPZ"] = os.path.abspath(os.environ["MNIST_NPZ"])
 if os.environ.get("SEED_OFFSET"):  # the notebooks' kernels run this before the first cell
-    os.environ["PYTHONSTARTUP"] = os.path.join(os.path.dirname(__file__), "seeds.py")
+    os.environ["PYTHONSTARTUP"] = str(ROOT / "tools" / "seeds.py")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--whole",
+        action="store_true",
+        help="every network of the matrix (tests/test_matrix.py) instead of a random part",
+    )
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files, then run the notebooks, so that two workers end together."""
+    first = ("test_lab", "test_sweep", "test_results", "test_mutants")
+
+    def turn(item):
+        return 0 if item.path.stem in first else 1 if item.path.suffix == ".ipynb" else 2
+
+    items.sort(key=turn)
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"Random tests drew with TEST_SEED={SEED}.")
+
+
+@pytest.fixture
+def rng():
+    """A generator that draws otherwise in each run, and again the same with $TEST_SEED."""
+    return np.random.default_rng(SEED)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
 """Chapter 4 in JupyterLab, in a real browser: it runs, and a changed line breaks its claim."""
 
+import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -28,25 +27,31 @@ def lab(tmp_path):
     settings = tmp_path / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"windowingMode": "none"}')
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root"]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--allow-root"]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}"]
-    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings")}
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+    }
     server = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}/lab"
+    record = tmp_path / "runtime" / f"jpserver-{server.pid}.json"  # which port it found free
     try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(address)
-                break
-            except urllib.error.URLError:
-                time.sleep(0.5)
-        yield address
+        while not _answers(record):
+            assert server.poll() is None, "JupyterLab has ended"
+            time.sleep(0.2)
+        yield json.loads(record.read_text("utf-8"))["url"] + "lab"
     finally:
         server.terminate()
         server.wait()
+
+
+def _answers(record):
+    """Tell whether the server that writes this file about itself is there."""
+    try:
+        urllib.request.urlopen(json.loads(record.read_text("utf-8"))["url"])
+    except (OSError, ValueError):  # no file, half a file, no server
+        return False
+    return True
 
 
 def test_a_rate_of_zero_breaks_the_claim(lab, browser):

@@ -1,12 +1,13 @@
 """Every page in a real browser: accessible, quiet, and no wider than the screen."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-SITE = Path(__file__).parent.parent / "_build" / "html"
+SITE = Path(__file__).parent.parent / os.environ.get("BOOK_SITE", "_build/html")
 PAGES = [SITE / "intro.html", *sorted(SITE.glob("chapters/*.html")), SITE / "search.html"]
 SCREENS = {"phone": (375, "dark"), "tablet": (768, "light"), "desktop": (1440, "light")}
 WCAG = [f"wcag{level}" for level in ("2a", "2aa", "21a", "21aa", "22aa")]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SITE = ROOT / "_build" / "html"
+SITE = ROOT / os.environ.get("BOOK_SITE", "_build/html")
 sys.path.insert(0, str(ROOT / "_ext"))
 import launch  # noqa: E402
 
@@ -121,68 +121,61 @@ def test_no_button_to_a_made_up_place(site):
                 assert found and found[0].split("//")[1].split("/", 1)[1] in link
 
 
-@pytest.mark.parametrize(
-    ("origin", "expected"),
-    [
-        ("https://github.com/someone/a-book.git", "https://github.com/someone/a-book"),
-        ("https://gitlab.com/someone/a.book", "https://gitlab.com/someone/a.book"),
-        ("git@github.com:someone/a-book.git", "https://github.com/someone/a-book"),
-        ("/srv/git/book", None),
-        ("https://example.org/someone/a-book", None),
-        ("https://user:secret@github.com/someone/a-book", None),
-        ("https://github.com/someone", None),
-        ("", None),
-    ],
-)
-def test_repository_from_origin(origin, expected, tmp_path, monkeypatch):
-    for name in ("BOOK_REPOSITORY", "BOOK_BRANCH"):
-        monkeypatch.delenv(name, raising=False)
-    subprocess.run(["git", "init", "-q", "-b", "main", tmp_path], check=True)
-    if origin:
-        subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", origin], check=True)
-    assert launch.repository(str(tmp_path)) == (expected and (expected, "main"))
+@pytest.fixture(scope="module")
+def small_book(tmp_path_factory):
+    """Return a function that builds a small copy of the book: the intro and one chapter."""
+
+    def build(**environment):
+        folder = tmp_path_factory.mktemp("book")
+        for name in ("_config.yml", "references.bib", "_ext", "_static", "utils"):
+            os.symlink(ROOT / name, folder / name)
+        (folder / "chapters").mkdir()
+        os.symlink(ROOT / "chapters" / "04_dropout.ipynb", folder / "chapters" / "04_dropout.ipynb")
+        (folder / "intro.md").write_text("# Intro\n")
+        (folder / "_toc.yml").write_text(
+            "format: jb-book\nroot: intro\nchapters:\n  - file: chapters/04_dropout\n"
+        )
+        command = [Path(sys.executable).with_name("jupyter-book"), "build", folder]
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")}
+        done = subprocess.run(command, env=clean | environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return folder / "_build" / "html"
+
+    return build
 
 
-def build(tmp_path, **environment):
-    """Build a small copy of the book: the intro and one chapter."""
-    for name in ("_config.yml", "references.bib", "_ext", "_static", "utils"):
-        os.symlink(ROOT / name, tmp_path / name)
-    (tmp_path / "chapters").mkdir()
-    os.symlink(ROOT / "chapters" / "04_dropout.ipynb", tmp_path / "chapters" / "04_dropout.ipynb")
-    (tmp_path / "intro.md").write_text("# Intro\n")
-    (tmp_path / "_toc.yml").write_text(
-        "format: jb-book\nroot: intro\nchapters:\n  - file: chapters/04_dropout\n"
+@pytest.fixture(scope="module")
+def published(small_book):
+    return small_book(
+        BOOK_REPOSITORY="https://github.com/someone/a-book",
+        BOOK_BRANCH="main",
+        BOOK_URL="https://someone.example/a-book/",
     )
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", tmp_path]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")}
-    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return Page(tmp_path / "_build" / "html" / "chapters" / "04_dropout.html")
 
 
-def test_binder_button_with_an_address(tmp_path):
-    page = build(tmp_path, BOOK_REPOSITORY="https://github.com/someone/a-book", BOOK_BRANCH="main")
+def test_binder_button_with_an_address(published):
+    page = Page(published / "chapters" / "04_dropout.html")
     binder = [link for link in page.links if "mybinder.org" in link]
     assert binder == [
         "https://mybinder.org/v2/gh/someone/a-book/main?urlpath=lab/tree/chapters/04_dropout.ipynb"
     ]
 
 
-def test_a_published_site_says_where_it_is(tmp_path):
-    page = build(tmp_path, BOOK_URL="https://someone.example/a-book/")
-    site = tmp_path / "_build" / "html"
+def test_a_published_site_says_where_it_is(published):
+    page = Page(published / "chapters" / "04_dropout.html")
     address = "https://someone.example/a-book/chapters/04_dropout.html"
-    assert f"<loc>{address}</loc>" in (site / "sitemap.xml").read_text("utf-8")
+    assert f"<loc>{address}</loc>" in (published / "sitemap.xml").read_text("utf-8")
     assert f'content="{address}" property="og:url"' in page.text
     (description,) = re.findall(r'content="([^"]+)" name="description"', page.text)
     assert description.startswith("The question.")
     (card,) = re.findall(r'"https://someone.example/a-book/([^"]+)" property="og:image"', page.text)
-    assert (site / card).stat().st_size > 10_000
-    assert 'href="/a-book/index.html"' in (site / "404.html").read_text("utf-8")
+    assert (published / card).stat().st_size > 10_000
+    assert 'href="/a-book/index.html"' in (published / "404.html").read_text("utf-8")
 
 
-def test_no_button_without_an_address(tmp_path):
-    page = build(tmp_path)
+def test_no_button_without_an_address(small_book):
+    site = small_book()
+    page = Page(site / "chapters" / "04_dropout.html")
     assert not [link for link in page.links if "mybinder" in link or "github.com" in link]
     assert "og:url" not in page.text and "canonical" not in page.text
-    assert 'href="/index.html"' in (tmp_path / "_build/html/404.html").read_text("utf-8")
+    assert 'href="/index.html"' in (site / "404.html").read_text("utf-8")
