@@ -140,11 +140,6 @@ class GlobalNoise(layers.Layer):
         return x + keras.random.normal((8,)) if training else x
 
 
-class NumpyNoise(layers.Layer):
-    def call(self, x, training=False):
-        return x + np.random.normal(size=8).astype("float32") if training else x
-
-
 class TensorFlowNoise(layers.Layer):
     def call(self, x, training=False):
         return x + tf.random.normal((8,)) if training else x
@@ -415,7 +410,6 @@ CASES = {
     },
     "no config": Case(network(kernel_regularizer=SilentRegularizer()), "cannot be compared"),
     "global noise": Case(network(GlobalNoise), "random numbers"),
-    "NumPy noise": Case(network(NumpyNoise), "otherwise than"),
     "TensorFlow noise": Case(network(TensorFlowNoise), "random numbers"),
     "counting": Case(network(Counting), "keeps state"),
     "shrinking": Case(network(Shrinking), "trainable weights"),

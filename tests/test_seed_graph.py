@@ -51,6 +51,27 @@ def test_the_hooks_are_methods_of_a_model():
     assert all(hasattr(compiled().optimizer, option) for option in seed_graph.MIXING)
 
 
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [
+        ("plain", 512),
+        ("dropout", 512),
+        ("log-loss", 512),
+        ("activity regularizer", 16),
+        ("across images", 16),
+        ("sum of log-losses", 16),
+        ("own metric", 16),
+        ("SimpleRNN", 16),
+        ("AUC", 16),
+    ],
+)
+def test_evaluation_is_quicker_where_batches_change_nothing(case, size):
+    model = test_matrix.CASES[case].build()
+    x, y = test_matrix.CASES[case].data()[:2]
+    seed_graph.complete(model, x[:1], y[:1])
+    assert seed_graph.evaluation_batch(model, 16) == size
+
+
 def private(file):
     """Return the private names that a file takes from objects other than its own."""
     tree = ast.parse(file.read_text("utf-8"))

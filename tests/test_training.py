@@ -252,6 +252,31 @@ def test_the_technique_travels_with_the_runs(tiny):
     assert train_seeds(network(), tiny, 1, [0], 16, technique="L2").technique == "L2"
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])  # side by side, and by fit
+def test_a_metric_of_several_numbers(clip, tiny):
+    def build():
+        model = network()()
+        adam = keras.optimizers.Adam(clipnorm=clip)
+        model.compile(adam, "categorical_crossentropy", metrics=[keras.metrics.F1Score()])
+        return model
+
+    one_hot = {f"y_{s}": np.eye(3)[getattr(tiny, f"y_{s}")] for s in ("train", "val", "test")}
+    with pytest.raises(BookError, match="f1_score gives several numbers"):
+        train_seeds(build, tiny._replace(**one_hot), 1, [0])
+
+
+class NumpyNoise(layers.Layer):
+    """Noise that is drawn when the graph is traced, whatever the seed."""
+
+    def call(self, x, training=False):
+        return x + np.random.normal(size=(2, 2, 1)).astype("float32") if training else x
+
+
+def test_what_nobody_thought_of_is_trained_by_fit(tiny, capsys):
+    train_seeds(network(front=[NumpyNoise]), tiny, 1, [0, 1], 16)
+    assert "the first training batch ends otherwise than in `fit`" in capsys.readouterr().out
+
+
 def test_an_error_of_the_graph_is_an_error(tiny, monkeypatch):
     """What is no named reason does not become a slow training without a word."""
     monkeypatch.setattr(seed_graph.SeedGraph, "_run", lambda *args: 1 / 0)

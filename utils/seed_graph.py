@@ -7,6 +7,7 @@ All that the book uses of Keras's and TensorFlow's private names stands in this 
 import collections
 import contextlib
 import functools
+import math
 import random
 import warnings
 from typing import NamedTuple
@@ -20,10 +21,12 @@ STEPS = 24  # mini-batches between two looks at the keyboard, so that Ctrl-C end
 # Optimizers that treat every weight by itself, so that seeds stacked in one array stay apart.
 ELEMENTWISE = {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lion"}
 MIXING = ("clipnorm", "global_clipnorm", "use_ema", "gradient_accumulation_steps")
-HOOKS = (
-    *("fit", "evaluate", "train_step", "test_step", "reset_metrics", "get_metrics_result"),
-    *("make_train_function", "make_test_function", "compiled_metrics"),
-)
+HOOKS = ("fit", "evaluate", "train_step", "test_step", "reset_metrics", "get_metrics_result")
+HOOKS += ("make_train_function", "make_test_function")
+# Layers that answer an image alike whatever images are beside it, and keep nothing of it.
+APART = {"Sequential", "InputLayer", "Flatten", "Dense", "Dropout", "BatchNormalization"}
+AVERAGED = {"sum_over_batch_size", "sparse_categorical_crossentropy", "categorical_crossentropy"}
+APART |= {"Conv2D", "MaxPooling2D", "RandomFlip", "RandomRotation", "RandomTranslation"}
 ROUNDING = 1e-5  # of the largest gradient: what is smaller may be no gradient at all
 ROWS = tf.TensorSpec([None, None], tf.int64)  # of images or labels: (seeds or 1, any number)
 CLOSE = 2e-3  # of the first step, by which graph and `fit` may differ: float32 leaves 1e-4
@@ -36,24 +39,16 @@ class NotStackableError(Exception):
 # Building the models, as `fit` would find them
 
 
-@contextlib.contextmanager
-def same_names():
-    """Let every `with next_names():` inside give its layers and metrics the same names."""
-    start = dict(_names())
-
-    @contextlib.contextmanager
-    def next_names():
-        _names().clear()
-        _names().update(start)
-        yield
-
-    yield next_names
-
-
-def _names():
-    """Return Keras's counters of names already given: "dense" to 3, and so on."""
+def names():
+    """Return Keras's counters of the names it has given: "dense" to 3, and so on."""
     empty = collections.defaultdict(int)
     return global_state.get_global_attribute("object_name_uids", empty, set_to_default=True)
+
+
+def restore_names(counters):
+    """Let the next model's layers and metrics have the names of those made from here before."""
+    names().clear()
+    names().update(counters)
 
 
 def random_state():
@@ -119,6 +114,25 @@ def _settings(model):
     return repr(parts)
 
 
+def evaluation_batch(model, batch_size):
+    """Return a quicker size of mini-batches for evaluation where none changes the result.
+
+    That is a multiple of `batch_size`; what averages in a way of its own gets that, as in `fit`.
+    """
+    layers, loss = model._flatten_layers(), model.loss
+    metrics = [metric for group in model.metrics for metric in getattr(group, "metrics", [group])]
+    usual = (
+        all(type(part).__module__.startswith("keras.") for part in (*layers, *metrics))
+        and all(
+            type(layer).__name__ in APART and not layer.activity_regularizer for layer in layers
+        )
+        and all(isinstance(metric, keras.metrics.Mean) for metric in metrics)
+        and not any(type(metric) is keras.metrics.MeanMetricWrapper for metric in metrics)
+        and (loss if isinstance(loss, str) else getattr(loss, "reduction", "")) in AVERAGED
+    )
+    return batch_size * math.ceil(500 / batch_size) if usual else batch_size
+
+
 # The graph
 
 
@@ -176,6 +190,7 @@ class SeedGraph:
         self.splits = _as_tensors(splits)
         self.an_image = splits["train"].of(0, 1)
         complete(model, *self.an_image)
+        self.evaluation_batch = evaluation_batch(model, batch_size)
         model.reset_metrics()
         self.weights = [keras.Variable(values) for values in self._stacked("trainable_variables")]
         for weight, own in zip(self.weights, model.trainable_variables, strict=True):
@@ -305,16 +320,16 @@ class SeedGraph:
             gradients = tape.gradient(loss, weights)
             self.optimizer.apply([g if g is None else tf.convert_to_tensor(g) for g in gradients])
 
-        self._in_batches(step, rows, label_rows, len(self.models))
+        self._in_batches(step, rows, label_rows, len(self.models), self.batch_size)
 
-    def _in_batches(self, step, rows, label_rows, seeds):
+    def _in_batches(self, step, rows, label_rows, seeds, size):
         """Call `step` on one mini-batch after the other, within the graph."""
         rows, label_rows = (tf.ensure_shape(r, [seeds, None]) for r in (rows, label_rows))
 
         def body(start):
-            batch = slice(start, start + self.batch_size)
+            batch = slice(start, start + size)
             step(rows[:, batch], label_rows[:, batch])
-            return [start + self.batch_size]
+            return [start + size]
 
         tf.while_loop(lambda start: start < tf.shape(rows)[1], body, [0])
 
@@ -334,7 +349,8 @@ class SeedGraph:
                     some = split._replace(pixels=pixels, labels=labels)
                     self._run(weights, *some.gather(rows, label_rows), shared, training=False)
 
-                self._in_batches(step, rows, label_rows, 1 if shared else len(self.models))
+                seeds = 1 if shared else len(self.models)
+                self._in_batches(step, rows, label_rows, seeds, self.evaluation_batch)
 
             specs = [tf.TensorSpec(shapes[0], kind[3]), tf.TensorSpec(shapes[1], kind[4])]
             self._evaluators[kind] = _traced(evaluate, *specs, ROWS, ROWS)
@@ -360,7 +376,7 @@ class SeedGraph:
             return order, order
         return (np.take_along_axis(i[group], order, 1) for i in (split.rows, split.label_rows))
 
-    def evaluate(self, name, group=slice(None), first=None):
+    def evaluate(self, name, group, first=None):
         """Return each metric on a split, on the first images only where asked, for each seed."""
         split = self.splits[name]
         if len(split.rows) == 1:

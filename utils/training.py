@@ -171,12 +171,11 @@ def _array(values, name):
 
 def _build_all(build_model, seeds, train):
     """Return a new model per seed, and the state of the random numbers after each was built."""
-    models, states = [], []
-    with seed_graph.same_names() as next_names:
-        for seed in seeds:
-            with next_names():
-                models.append(_build(build_model, seed, train.of(len(models), 1)))
-            states.append(seed_graph.random_state())
+    models, states, names = [], [], dict(seed_graph.names())
+    for seed in seeds:
+        seed_graph.restore_names(names)
+        models.append(_build(build_model, seed, train.of(len(models), 1)))
+        states.append(seed_graph.random_state())
     owners = [[*model.variables, model.optimizer] for model in models]
     if len({id(thing) for own in owners for thing in own}) < sum(map(len, owners)):
         raise BookError(
@@ -252,7 +251,7 @@ def _train_group(graph, seeds, group, epochs, callbacks, keep_models, progress):
             graph.check_first_batch(order, group)
         logs = graph.train(order, group) | graph.evaluate("val", group)
         for name, values in logs.items():
-            _rows(history, name, len(seeds), epochs)[running, epoch] = values[running]
+            _rows(history, name, values, (len(seeds), epochs))[running, epoch] = values[running]
         trained[running] += 1
         if callbacks or (keep_models and epoch == epochs - 1):
             graph.store(running)
@@ -302,15 +301,20 @@ def _train_one_by_one(models, states, seeds, splits, epochs, batch_size, callbac
             values = model.evaluate(x, y, batch_size, verbose=0, return_dict=True)
             row |= {f"{split}_{name}": value for name, value in values.items()}
         for name, values in log.items():
-            _rows(history, name, len(models), epochs)[i, : len(values)] = values
+            _rows(history, name, values, (len(models), epochs))[i, : len(values)] = values
         for name, value in row.items():
             scores.setdefault(name, []).append(value)
     return history, scores
 
 
-def _rows(history, name, seeds, epochs):
+def _rows(history, name, values, shape):
     """Return the array of one metric, of NaN where nothing was recorded yet."""
-    return history.setdefault(name, np.full((seeds, epochs), np.nan))
+    if np.ndim(values) != 1:
+        raise BookError(
+            f"the metric {name} gives several numbers at a time: choose one that gives a single "
+            "number, for example by its argument `average`."
+        )
+    return history.setdefault(name, np.full(shape, np.nan))
 
 
 def _shuffled(x, y, batch_size, seed):
