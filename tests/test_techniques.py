@@ -44,6 +44,7 @@ def test_each_strength_reaches_the_network(name):
         }
         np.testing.assert_allclose(found[technique.knob], strength, rtol=1e-6)
         assert penalties[-1] is None  # none on the layer that answers
+        assert {type(x).__name__ for x in penalties if x} <= {name[:2]}
         assert [bool(found[knob]) for knob in ("rate", "shift", "λ", "patience")] == [
             "dropout" in name, "augment" in name, "L" in name, "stop" in name,
         ]  # fmt: skip
