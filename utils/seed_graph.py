@@ -90,7 +90,8 @@ def check_stackable(models):
     for option in MIXING:
         if getattr(optimizer, option):
             raise NotStackableError(f"{option} is not a matter of single weights")
-    if model.run_eagerly or model._compile_config.config["jit_compile"] is True:
+    compiled = model.jit_compile and not tf.config.list_physical_devices("GPU")  # there by default
+    if model.run_eagerly or compiled:
         raise NotStackableError("run_eagerly or jit_compile is set")
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Embedding):

@@ -66,7 +66,8 @@ def train_seeds(
     Before training, a first mini-batch is computed by Keras, too. Where it ends otherwise, and
     for what cannot be stacked (a `train_step` of one's own, an optimizer that mixes weights, a
     layer with state or randomness that Keras does not know), the seeds are trained by `fit`, one
-    after the other, and one printed line says why.
+    after the other, and one printed line says why. (On a graphics card `fit` compiles by itself,
+    and then draws other dropout masks.)
 
     Returns `Runs`. Raises `BookError` for arguments that are no numbers of seeds, epochs or
     images, for other callbacks, for data sets whose sizes differ, and for a `build_model` that
