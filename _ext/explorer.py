@@ -1,9 +1,9 @@
 """Sphinx extension: the explorer's scripts, and its data, made from `results/` at build time.
 
 All goes to `_static/explorer/` of the site, and not into `_static/` here, from where Jupyter Book
-would load every script on every page. One data script per setting, `<images>-<wrong %>.js`, calls
-`explorerData(setting, …)`; scripts, since a page opened from a folder may load those but no
-other files. From `index.js` the page learns which settings there are.
+would load every script on every page. One data script per setting, `<n_train>-<label_noise, %>.js`,
+calls `explorerData(setting, …)`; scripts, since a page opened from a folder may load those but no
+other files. From `index.js` the page learns which settings there are, and the colours.
 """
 
 import json
@@ -15,12 +15,13 @@ from docutils import nodes
 from sphinx import addnodes
 
 from utils.evidence import at_best_strength, paired_difference
-from utils.results import METRICS, RESULTS, load_results
+from utils.results import METRICS, load_results
+from utils.techniques import STYLE, TECHNIQUES
 
 SHOWN = ("accuracy", "log_loss")
 
 
-def setting_data(scores, curves, knobs):
+def setting_data(scores, curves):
     """Return what the page shows of one setting: baseline, techniques, strengths, runs."""
     baseline = {
         metric: at_best_strength(scores, metric).query("technique == 'none'").set_index("seed")
@@ -45,8 +46,10 @@ def setting_data(scores, curves, knobs):
         for metric, chosen in baseline.items():
             cell["test"][metric] = rows[f"test_{metric}"].round(4).tolist()
             difference = paired_difference(rows[f"test_{metric}"], chosen[f"test_{metric}"])
-            cell["difference"][metric] = [round(x, 5) for x in difference[:3]]
-        entry = data["techniques"].setdefault(technique, {"knob": knobs[technique], "cells": {}})
+            ends = difference.mean, difference.low, difference.high
+            cell["difference"][metric] = [round(x, 5) for x in ends]
+        knob = TECHNIQUES[technique].knob
+        entry = data["techniques"].setdefault(technique, {"knob": knob, "cells": {}})
         entry["cells"][f"{strength:g}"] = cell
     return data
 
@@ -57,21 +60,22 @@ def _write(app, exception):
     folder = Path(app.outdir, "_static", "explorer")
     shutil.copytree(Path(__file__).parent / "explorer_page", folder, dirs_exist_ok=True)
     scores, curves = load_results("scores"), load_results("curves")
-    knobs = json.loads((RESULTS / "provenance.json").read_text("utf-8"))["knobs"]
     settings = []
-    for (images, wrong), rows in scores.groupby(["images", "wrong"]):
-        name = f"{images}-{100 * wrong:.0f}"
+    for (n_train, label_noise), rows in scores.groupby(["n_train", "label_noise"]):
+        name = f"{n_train}-{100 * label_noise:.0f}"
         settings.append(name)
         same = curves.loc[rows.index]
-        data = json.dumps(setting_data(rows, same, knobs), separators=(",", ":"))
+        data = json.dumps(setting_data(rows, same), separators=(",", ":"))
         (folder / f"{name}.js").write_text(f'explorerData("{name}",{data});\n', "utf-8")
-    (folder / "index.js").write_text(f"explorerIndex({json.dumps(settings)});\n", "utf-8")
+    colours = {technique: STYLE[technique][0] for technique in scores["technique"].unique()}
+    index = json.dumps({"settings": settings, "colours": colours})
+    (folder / "index.js").write_text(f"explorerIndex({index});\n", "utf-8")
 
 
 def _note_view(app, doctree):
-    """Remember the view in `[…](explorer.md "images=1000&wrong=20&…")` until links are resolved."""
+    """Remember the view in `[…](explorer.md "n_train=1000&…")` until links are resolved."""
     for link in list(doctree.findall(addnodes.pending_xref)):
-        if link.get("title", "").startswith("images="):
+        if link.get("title", "").startswith("n_train="):
             wrapper = nodes.inline(view=quote(link.attributes.pop("title"), safe="=&"))
             link.replace_self(wrapper)
             wrapper += link

@@ -82,10 +82,42 @@ def test_label_noise(fake, alone, monkeypatch):
 
 
 def test_wrong_labels_are_drawn_evenly_from_the_nine_others():
-    labels = data._make_wrong(np.full(90_000, 4), 1 - 1e-9, np.random.default_rng(0))
+    _, labels = data._draw(np.full(90_001, 4), 90_000, 1, 1 - 1e-9, seed=0)
+    assert labels[0] == 4, "the validation label is right"
+    labels = labels[1:]
     counts = np.bincount(labels, minlength=10)
     assert counts[4] == 0
     assert abs(np.delete(counts, 4) - 10_000).max() < 500  # five standard deviations
+
+
+def test_draws_are_the_data_sets_of_their_seeds(fake, alone, monkeypatch, capsys):
+    np.savez(alone / "m.npz", **fake)
+    _named(monkeypatch, alone / "m.npz")
+    draws = load_mnist(20, 10, 0.2, seed=5, draws=3)
+    assert capsys.readouterr().out.startswith("MNIST: 3 draws of 20 training and 10 validation")
+    assert len(draws) == len(list(draws)) == 3
+    for k, drawn in enumerate(draws):
+        for ours, alone_drawn in zip(drawn, load_mnist(20, 10, 0.2, seed=5 + k), strict=True):
+            np.testing.assert_array_equal(ours, alone_drawn)
+            assert getattr(ours, "dtype", None) == getattr(alone_drawn, "dtype", None)
+    assert draws[0].x_test is draws[2].x_test
+    assert draws.pixels.dtype == np.uint8 and len(draws.pixels) <= 60
+    assert not np.array_equal(draws[0].x_train, draws[1].x_train)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"draws": 0}, "draws=0 is not"),
+        ({"draws": 2.0}, "draws=2.0 is not"),
+        ({"seed": -1}, "seed=-1 is not"),
+        ({"seed": None}, "seed=None is not"),
+        ({"n_train": True}, "n_train=True is not"),
+    ],
+)
+def test_numbers_that_are_none(arguments, message):
+    with pytest.raises(BookError, match=message):
+        load_mnist(**({"n_train": 10, "n_val": 10} | arguments))
 
 
 def _break(fake, path, how):

@@ -1,18 +1,28 @@
 """Intervals against textbook formulas, claims against misuse."""
 
+import decimal
+import re
+from dataclasses import astuple
+from pathlib import Path
+
+import IPython.display
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
+from nbval.plugin import get_sanitize_patterns
 
 from utils import BookError
 from utils.evidence import (
     ClaimFailed,
+    Difference,
     at_best_strength,
     claim,
     comparison,
     differences,
     false_alarms,
     paired_difference,
+    tolerance,
 )
 from utils.training import Runs
 
@@ -37,35 +47,167 @@ def test_interval_covers_the_truth_as_often_as_it_says():
 
 
 def test_equal_differences_have_an_interval_of_width_zero():
-    assert paired_difference([1, 2, 3], [0, 1, 2])[:3] == (1, 1, 1)
+    assert paired_difference([1, 2, 3], [0, 1, 2]) == Difference(1, 1, 1, 3)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "float16", "float32", "Int64", "UInt8"])
+def test_numbers_of_every_type(kind):
+    """Unsigned numbers do not wrap around, and small types are subtracted with all digits."""
+    few, many = pd.Series([1, 2, 3], dtype=kind), pd.Series([3, 3, 4], dtype=kind)
+    result = paired_difference(few, many)
+    assert result.mean == pytest.approx(-4 / 3)
+    assert result == paired_difference(few.to_numpy(float), many.to_numpy(float))
+
+
+def test_truth_values_count_as_one_and_zero():
+    assert paired_difference([True, False, True], np.array([False] * 3)).mean == pytest.approx(
+        2 / 3
+    )
 
 
 @pytest.mark.parametrize(
-    ("a", "b"),
+    ("a", "b", "message"),
     [
-        ([1], [2]),
-        ([1, 2], [1, 2, 3]),
-        (pd.Series([1, 2], index=[0, 1]), pd.Series([1, 2], index=[0, 2])),
-        ([1, np.nan], [1, 2]),
+        ([1], [2], "at least two: got 0 and 0"),
+        ([], [], "got none and none"),
+        ([1, 2], [1, 2, 3], "the same seeds on both sides"),
+        (range(20), range(30), "got 0, 1, 2, …, 19 and 0, 1, 2, …, 29"),
+        (pd.Series([1, 2], index=[0, 1]), pd.Series([1, 2], index=[0, 2]), "got 0, 1 and 0, 2"),
+        (pd.Series([1, 2], index=[0, 0]), pd.Series([1, 2], index=[0, 0]), "each seed once"),
+        ([1, np.nan], [1, 2], "finite numbers"),
+        ([1, 2], [np.inf, 2], "finite numbers"),
+        (pd.Series([1, None], dtype="Int64"), [1, 2], "finite numbers"),
+        (["0.9", "0.8"], [1, 2], "one number per seed, and got values of type str"),
+        (pd.Series(["a", "b"], dtype="category"), [1, 2], "type category"),
+        ([decimal.Decimal(1), decimal.Decimal(2)], [1, 2], "type object"),
+        ([1, None], [1, 2], "type object"),
+        ([1j, 2j], [1, 2], "type complex"),
+        (np.zeros((2, 2)), np.zeros((2, 2)), "type list"),
+        (None, None, "type object"),
     ],
 )
-def test_pairs_that_are_none(a, b):
-    with pytest.raises(BookError):
+def test_pairs_that_are_none(a, b, message):
+    with pytest.raises(BookError, match=message) as caught:
         paired_difference(a, b)
+    assert "\n" not in str(caught.value)
+
+
+def runs(seeds, **scores):
+    return Runs({}, pd.DataFrame(scores, index=pd.Index(seeds, name="seed")), [])
+
+
+def test_runs_and_tables_are_compared_by_a_metric():
+    a, b = runs([3, 4], test_accuracy=[0.9, 0.96]), runs([4, 3], test_accuracy=[0.85, 0.8])
+    expected = paired_difference([0.9, 0.96], [0.8, 0.85])
+    tables = b.scores, b.scores.reset_index()  # as `load_results` returns it
+    for baseline in (b, *tables):
+        assert paired_difference(a, baseline, "test_accuracy") == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "metric", "message"),
+    [
+        (runs([0, 1], test_acc=[1, 2]), "test_accuracy", "no 'test_accuracy' .* only test_acc:"),
+        (runs([0, 1], test_acc=[1, 2]), ["test_acc"], "there is no"),
+        (runs([0, 1], test_acc=[1, 2]), None, 'paired_difference\\(a, b, "test_accuracy"\\)'),
+        (runs([0, 1], test_acc=[1, 2]).scores, None, "name what to compare"),
+        ([1, 2], "test_acc", "list holds no scores"),
+        (None, "test_acc", "NoneType holds no scores"),
+        (runs([0, 1], test_acc=["1", "2"]), "test_acc", "one number per seed"),
+        (runs([5, 6], test_acc=[1, 2]), "test_acc", "got 5, 6 and 0, 1"),
+        (runs([0, 0], test_acc=[1, 2]).scores.reset_index(), "test_acc", "one strength"),
+    ],
+)
+def test_runs_that_are_no_pairs(a, metric, message):
+    with pytest.raises(BookError, match=message):
+        paired_difference(a, runs([0, 1], test_acc=[1, 2]), metric)
+
+
+def test_formats_of_a_difference():
+    gain = Difference(0.0757, 0.06331, 0.0881, 10)
+    assert f"{gain:points}" == "+7.57 points (+6.33 to +8.81)"
+    assert f"{gain:.3f}" == "+0.076 (+0.063 to +0.088)"
+    assert f"{gain}" == str(gain) == "+0.0757 (+0.0633 to +0.0881, 10 pairs)"
+
+
+def test_a_difference_is_neither_list_nor_number():
+    """100 times a tuple of four would be 400 numbers."""
+    gain = Difference(0.1, 0.0, 0.2, 10)
+    for wrong in (lambda: 100 * gain, lambda: [*gain], lambda: gain[0], lambda: gain > 0):
+        with pytest.raises(TypeError):
+            wrong()
 
 
 def test_claim_prints_or_raises(capsys):
     claim("Two is more than one.", 2 > 1)
-    assert capsys.readouterr().out == "✓ Two is more than one.\n"
+    claim("Two is more than one.", 2 > 1, 2, "one")
+    lines = "✓ Two is more than one.\n✓ Two is more than one. [seen: 2; one]\n"
+    assert capsys.readouterr().out == lines
     with pytest.raises(ClaimFailed, match=r"One is more than two.*Seen instead: 1; 2\.") as caught:
         claim("One is more than two.", np.bool_(False), 1, 2)
     assert capsys.readouterr().out == ""
     assert caught.value._render_traceback_() == [f"ClaimFailed: {caught.value}"]
 
 
-def test_a_failed_claim_shows_plain_numbers():
-    with pytest.raises(ClaimFailed, match=r"Seen instead: 0\.25; \{'a': 0\.5\}; \[0\.3333\]\."):
-        claim("Something.", False, np.float64(0.25), {"a": np.float64(0.5)}, np.array([1 / 3]))
+@pytest.mark.parametrize(
+    ("evidence", "seen"),
+    [
+        (np.float64(0.25), "0.25"),
+        (1 / 3, "0.3333"),
+        ([0.31, 0.42, 0.4], "0.31 to 0.42"),
+        (pd.Series([1, 2]), "1 to 2"),
+        (np.ones((2, 2)), "1"),
+        ({"a": np.float64(0.5), "b": [1, 2]}, "a 0.5, b 1 to 2"),
+        (Difference(0.1, 0.0, 0.2, 10), "+0.100 (+0.000 to +0.200)"),
+        ([], "[]"),
+        (None, "None"),
+        (False, "False"),
+    ],
+)
+def test_evidence_is_short(evidence, seen, capsys):
+    claim("Something.", True, evidence)
+    assert capsys.readouterr().out == f"✓ Something. [seen: {seen}]\n"
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook would be sent to display, by type."""
+    seen, formats = [], DisplayFormatter()
+    monkeypatch.setattr(
+        IPython.display, "display", lambda item: seen.append(formats.format(item)[0])
+    )
+    return seen
+
+
+def test_a_notebook_shows_a_ticked_box(shown):
+    claim("Both `a` < b.", True, "<0.5>")
+    claim("Plain.", True)
+    boxed, plain = shown
+    assert boxed["text/plain"] == "✓ Both `a` < b. [seen: <0.5>]"
+    assert "<code>a</code> &lt; b." in boxed["text/html"]
+    assert boxed["text/html"].endswith('<small class="claim-seen">seen: &lt;0.5&gt;</small></div>')
+    assert "\n" not in boxed["text/html"] and "claim-seen" not in plain["text/html"]
+
+
+def test_the_comparison_of_outputs_leaves_out_what_was_seen(shown):
+    """What nbval compares: each type of an output, with these expressions replaced."""
+    config = (Path(__file__).parent / "nbval.cfg").read_text("ascii")
+    patterns = get_sanitize_patterns(config)
+    assert patterns
+    claim("Something [of a kind].", True, "+7.57\npoints [a]")
+    claim("Something [of a kind].", True, [1, 2])
+    claim("Something else.", True, [1, 2])
+
+    def compared(data):
+        for kind, text in data.items():
+            for expression, new in patterns:
+                text = re.sub(expression, new, text)
+            assert "points" not in text and "1 to 2" not in text
+            yield kind, text
+
+    one, two, other = (dict(compared(data)) for data in shown)
+    assert one == two and one["text/plain"] == "✓ Something [of a kind]. [seen]"
+    assert other["text/plain"] != one["text/plain"] and other["text/html"] != one["text/html"]
 
 
 @pytest.mark.parametrize("holds", [None, 1, np.array([True, False]), np.nan, "yes"])
@@ -74,23 +216,64 @@ def test_claim_takes_only_true_or_false(holds):
         claim("Something.", holds)
 
 
-def test_comparison():
-    def runs(accuracy, loss):
-        scores = {"train_accuracy": [1.0, 1.0], "test_accuracy": accuracy, "test_log_loss": loss}
-        return Runs({}, pd.DataFrame(scores), [])
+def scores(accuracy, loss=(0.4, 0.4), **columns):
+    columns = {
+        "train_accuracy": [1.0, 1.0],
+        "test_accuracy": accuracy,
+        "test_log_loss": loss,
+    } | columns
+    return pd.DataFrame(columns)
 
-    table = comparison({"a": runs([0.90, 0.92], [0.5, 0.6]), "b": runs([0.91, 0.95], [0.4, 0.4])})
-    assert list(table["test accuracy, %"]) == ["91.00", "93.00"]
-    # differences 1 and 3 points: mean 2, half width 12.7062 * sqrt(2) / sqrt(2)
-    assert table.loc["b", "difference, points"] == "+2.00 (-10.71 to +14.71)"
-    assert list(table.iloc[0, [2, 4]]) == ["baseline", "baseline"]
+
+def test_comparison():
+    first, second = scores([0.90, 0.92], [0.5, 0.6]), scores([0.91, 0.95], seed=[0, 1])
+    for baseline in (first, Runs({}, first, [])):
+        table = comparison({"a": baseline, "b": second, "a again": baseline})
+        assert list(table["test accuracy, %"]) == ["91.00", "93.00", "91.00"]
+        # differences 1 and 3 points: mean 2, half width 12.7062 * sqrt(2) / sqrt(2)
+        assert table.loc["b", "difference, points"] == "+2.00 (-10.71 to +14.71)"
+        assert list(table.iloc[0, [2, 4]]) == ["baseline", "baseline"]
+        assert table.loc["a again", "difference"] == "+0.000 (+0.000 to +0.000)"
+
+
+def test_comparison_of_small_types():
+    whole, half = scores(np.array([1, 1], "uint8")), scores(np.array([0.5, 0.5], "float16"))
+    assert comparison({"a": half, "b": whole}).loc["b", "difference, points"].startswith("+50.00 ")
+    assert comparison({"b": whole, "a": half}).loc["a", "difference, points"].startswith("-50.00 ")
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ({}, "a dictionary of labels and runs"),
+        ([scores([1, 1])], "a dictionary of labels and runs"),
+        ({"a": [0.9, 0.8]}, "list holds no scores"),
+        ({"a": scores([1, 1]).drop(columns="test_log_loss")}, "no 'test_log_loss' among"),
+        ({"a": scores([1, 1]).rename(columns=lambda c: c[:-5])}, "no 'train_accuracy' among"),
+        ({"a": scores(["high", "low"])}, "one number per seed"),
+        ({"a": scores([1, np.nan])}, "finite numbers"),
+        ({"a": scores([1, 1], seed=[0, 1]), "b": scores([1, 1], seed=[7, 8])}, "the same seeds"),
+        ({"a": scores([1, 1])[:1], "b": scores([1, 1])[:1]}, "at least two"),
+    ],
+)
+def test_runs_that_cannot_be_compared(runs, message):
+    with pytest.raises(BookError, match=message):
+        comparison(runs)
+
+
+def test_tolerance_by_hand():
+    """Standard error 0.01 by hand; t(1) at 99.95 % is 636.6, t(9) is 4.781 (printed tables)."""
+    two, ten = pd.Series([0.90, 0.92]), pd.Series([0.90, 0.92] * 5)
+    assert tolerance(two) == pytest.approx(2**0.5 * 636.6 * 0.01, rel=1e-3)
+    error = (10 * 0.01**2 / 9) ** 0.5 / 10**0.5
+    assert tolerance(ten) == pytest.approx(2**0.5 * 4.781 * error, rel=1e-3)
 
 
 @pytest.fixture
 def two_settings():
     """A baseline and one rival with two strengths each; validation and test disagree by hand."""
     rows = [
-        # images, technique, strength, seed, val accuracy, test accuracy, val and test log-loss
+        # n_train, technique, strength, seed, val accuracy, test accuracy, val and test log-loss
         (300, "none", 0.1, 0, 0.80, 0.70, 0.5, 0.6),
         (300, "none", 0.1, 1, 0.82, 0.72, 0.5, 0.6),
         (300, "none", 0.2, 0, 0.90, 0.60, 0.7, 0.9),  # best on validation, not on the test set
@@ -100,23 +283,25 @@ def two_settings():
         (300, "rival", 2.0, 0, 0.50, 0.99, 0.9, 0.1),
         (300, "rival", 2.0, 1, 0.50, 0.99, 0.9, 0.1),
     ]
-    names = "images technique strength seed val_accuracy test_accuracy val_log_loss test_log_loss"
+    names = "n_train technique strength seed val_accuracy test_accuracy val_log_loss test_log_loss"
     few = pd.DataFrame(rows, columns=names.split())
-    many = few.assign(images=1_000, test_accuracy=few["test_accuracy"] + 0.01 * few["seed"])
-    return pd.concat([few, many]).assign(wrong=0.2)
+    many = few.assign(n_train=1_000, test_accuracy=few["test_accuracy"] + 0.01 * few["seed"])
+    return pd.concat([few, many]).assign(label_noise=0.2)
 
 
 def test_validation_chooses_the_strength(two_settings):
     chosen = at_best_strength(two_settings)
     assert list(chosen["strength"]) == [0.2, 0.2, 1.0, 1.0] * 2
     assert list(at_best_strength(two_settings, "log_loss")["strength"]) == [0.1, 0.1, 1, 1] * 2
+    with pytest.raises(BookError, match="no 'val_acc' among"):
+        at_best_strength(two_settings, "acc")
 
 
 def test_differences_from_the_baseline_at_its_own_best(two_settings):
     table = differences(two_settings)
-    assert list(table["technique"]) == ["rival", "rival"] and list(table["images"]) == [300, 1_000]
+    assert list(table["technique"]) == ["rival", "rival"] and list(table["n_train"]) == [300, 1_000]
     by_hand = paired_difference([0.65, 0.69], [0.60, 0.62])
-    assert tuple(table.loc[0, ["mean", "low", "high", "pairs"]]) == pytest.approx(tuple(by_hand))
+    assert list(table.loc[0, ["mean", "low", "high", "pairs"]]) == pytest.approx(astuple(by_hand))
     assert differences(two_settings, "log_loss")["mean"][0] == pytest.approx(0.45 - 0.6)
 
 

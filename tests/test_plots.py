@@ -7,10 +7,12 @@ matplotlib.use("agg")
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 
-from utils import plots
+from utils import BookError, plots
+from utils.training import Runs
 
 
 @pytest.fixture(autouse=True)
@@ -19,32 +21,60 @@ def close():
     plt.close("all")
 
 
+def runs(values, technique="none", metric="test_accuracy"):
+    scores = pd.DataFrame({metric: values}, index=pd.RangeIndex(len(values), name="seed"))
+    return Runs({}, scores, [], technique)
+
+
 def test_curves_are_mean_and_range():
     history = {
         "loss": np.array([[3.0, 2.0, 1.0], [5.0, 4.0, np.nan]]),
         "val_loss": np.array([[4.0, 3.0, 2.0], [4.0, 3.0, np.nan]]),
     }
-    ax = plots.curves(plots.panels(), history, "loss", "L2", "L2")
+    ax = plots.curves(plots.panels(), Runs(history, None, [], "L2"), "loss", "penalty")
     train, val = ax.lines
     np.testing.assert_array_equal(train.get_ydata(), [4, 3, 1])  # a stopped seed is left out
     np.testing.assert_array_equal(train.get_xdata(), [1, 2, 3])
     assert (train.get_linestyle(), val.get_linestyle()) == ("-", "--")
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (1, 5)
-    assert [line.get_label() for line in ax.lines] == ["L2, training", "L2, validation"]
+    assert [line.get_label() for line in ax.lines] == ["penalty, training", "penalty, validation"]
+    assert train.get_color() == val.get_color() == plots.STYLE["L2"][0]
 
 
-def test_dots_one_per_seed():
-    ax = plots.dots(plots.panels(), {"a": [1, 2, 3], "b": [4, 5, 9]}, {"a": "none", "b": "L1"})
+def test_dots_one_per_seed_in_the_style_of_the_technique():
+    both = {"a": runs([1, 2, 3]), "b": runs([4, 5, 9], "L1")}
+    ax = plots.dots(plots.panels(), both, "test_accuracy")
     np.testing.assert_array_equal(ax.lines[2].get_xdata(), [4, 5, 9])
     assert list(ax.lines[3].get_xdata()) == [6, 6]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    seen = [(line.get_color(), line.get_marker()) for line in ax.lines[::2]]
+    assert seen == [plots.STYLE["none"], plots.STYLE["L1"]]
 
 
 def test_strengths_interval():
-    ax = plots.strengths(plots.panels(), [0.1], [[1, 2, 3, 4, 5]], "dropout")
-    (segment,) = ax.collections[0].get_segments()
-    assert segment[1][1] - 3 == pytest.approx(2.7764 * np.sqrt(2.5 / 5), abs=1e-3)  # t(4)
+    """A baseline before a technique: t(4) at 97.5 % is 2.7764 (printed tables)."""
+    swept = [runs([5, 4, 3, 2, 1]), runs([2, 4, 6, 8, 10], "dropout")]
+    ax = plots.strengths(plots.panels(), [0, 0.1], swept, "test_accuracy")
+    first, second = (top for _, (_, top) in ax.collections[0].get_segments())
+    assert first - 3 == pytest.approx(2.7764 * np.sqrt(2.5 / 5), abs=1e-3)
+    assert second - 6 == pytest.approx(2.7764 * np.sqrt(10 / 5), abs=1e-3)
+    assert ax.lines[0].get_color() == plots.STYLE["dropout"][0]
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda ax: plots.dots(ax, {"a": runs([1], "droput")}, "test_accuracy"), "'droput' has no"),
+        (lambda ax: plots.dots(ax, {"a": runs([1])}, "test_acc"), "only test_accuracy"),
+        (lambda ax: plots.strengths(ax, [1], [runs([1, 2])], "acc"), "there is no 'acc'"),
+        (lambda ax: plots.curves(ax, runs([1]), "acc"), "there is no 'acc'"),
+        (lambda ax: plots.weight_histogram(ax, runs([1])), "kept no models"),
+    ],
+)
+def test_what_cannot_be_drawn(draw, message):
+    with pytest.raises(BookError, match=message):
+        draw(plots.panels())
 
 
 def test_digits_are_tiled_in_order():
@@ -60,8 +90,10 @@ def test_weights():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.set_weights([np.array([[0.1, -0.1], [0.1, 0.2]]), np.array([9.0, 9.0])])
     np.testing.assert_allclose(plots.kernel_weights(model), [0.1, -0.1, 0.1, 0.2])
-    ax = plots.weight_histogram(plots.panels(), [model], "L1")
+    ax = plots.weight_histogram(plots.panels(), Runs({}, None, [model], "L1"))
     assert ax.patches[0].get_data().values.sum() == pytest.approx(1)
+    assert ax.patches[0].get_label() == "L1"
+    assert ax.patches[0].get_edgecolor() == to_rgba(plots.STYLE["L1"][0])
 
 
 def test_figures_are_opaque_white_and_styles_tell_apart_in_grey():
@@ -74,3 +106,49 @@ def test_figures_are_opaque_white_and_styles_tell_apart_in_grey():
             c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
         ]
         assert 1.05 / (np.dot(light, [0.2126, 0.7152, 0.0722]) + 0.05) > 2
+
+
+class Full:
+    x_test = np.empty(10_000)
+
+
+class Sample:
+    x_test = np.empty(1_500)
+
+
+def ten(shift=0.0):
+    return {"plain": runs(0.9 + shift + np.linspace(-0.01, 0.01, 10))}
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "CHAPTERS", tmp_path / "chapters.csv")
+    monkeypatch.setenv("STORE_REFERENCE", "1")
+    for chapter in ("other", "mine"):
+        plots.among_ours(plots.panels(), chapter, ten(), Full)
+    monkeypatch.delenv("STORE_REFERENCE")
+    return plots.CHAPTERS
+
+
+def test_storing_replaces_a_chapter_and_keeps_the_others(stored, monkeypatch):
+    monkeypatch.setenv("STORE_REFERENCE", "1")
+    plots.among_ours(plots.panels(), "mine", ten(0.05), Full)
+    means = pd.read_csv(stored).groupby("chapter")["test_accuracy"].mean()
+    assert means.to_dict() == pytest.approx({"mine": 0.95, "other": 0.90})
+    assert len(pd.read_csv(stored)) == 20
+
+
+def test_a_run_among_ours(stored, capsys):
+    for shift, mnist, said in (
+        (0.0, Full, "agree with the book's."),
+        (0.014, Full, "agree with the book's."),  # within 6.8 standard errors, 0.0144
+        (0.02, Full, "plain by +2.0 points (at most 1.4)"),
+        (-0.02, Sample, "5,000-digit sample"),
+    ):
+        capsys.readouterr()
+        ax = plots.among_ours(plots.panels(), "mine", ten(shift), mnist)
+        out = capsys.readouterr().out
+        assert said in out and out.count("\n") == 1
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == ["plain"]
+    with pytest.raises(BookError, match="mine has no 'other label', only plain"):
+        plots.among_ours(plots.panels(), "mine", {"other label": ten()["plain"]}, Full)

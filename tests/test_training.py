@@ -1,4 +1,4 @@
-"""`train_seeds` against `fit`, against NumPy, and against misuse."""
+"""`train_seeds` by itself and against misuse; test_matrix.py holds it against `fit`."""
 
 import os
 import signal
@@ -9,86 +9,32 @@ import time
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import layers, regularizers
+from keras import layers
 
 import utils.training as training
-from utils import BookError
+from utils import BookError, seed_graph
+from utils.data import load_mnist
 from utils.training import train_seeds
 
 FIVE = range(5)
 
 
-def network(penalty=None, rate=0.0, optimizer="adam", limit=None, extra=None, kind=None):
+def network(rate=0.0, optimizer="adam", front=(), shape=(2, 2, 1), classes=3):
     """Return a function that builds a small compiled network."""
 
     def build():
-        model = (kind or keras.Sequential)([keras.Input((2, 2, 1)), layers.Flatten()])
-        model.add(
-            layers.Dense(8, "relu", kernel_regularizer=penalty, kernel_constraint=limit),
-        )
-        if extra:
-            model.add(extra())
+        model = keras.Sequential([keras.Input(shape), *(make() for make in front)])
+        model.add(layers.Flatten())
+        model.add(layers.Dense(8, "relu"))
         if rate:
             model.add(layers.Dropout(rate))
-        model.add(layers.Dense(3, activation="softmax"))
+        model.add(layers.Dense(classes, activation="softmax"))
         log_loss = keras.metrics.SparseCategoricalCrossentropy(name="log_loss")
-        chosen = keras.optimizers.get(optimizer)
-        if not isinstance(optimizer, str):
-            chosen = type(optimizer).from_config(optimizer.get_config())
+        chosen = optimizer() if callable(optimizer) else optimizer
         model.compile(chosen, "sparse_categorical_crossentropy", metrics=["accuracy", log_loss])
         return model
 
     return build
-
-
-def fit(build, tiny, seed, epochs):
-    """Train with Keras alone, on the order that `train_seeds` uses for this seed."""
-    keras.utils.set_random_seed(seed)
-    model = build()
-    rng, records = np.random.default_rng(seed), []
-    for _ in range(epochs):
-        rows = rng.permutation(len(tiny.x_train))
-        history = model.fit(
-            tiny.x_train[rows],
-            tiny.y_train[rows],
-            batch_size=16,
-            shuffle=False,
-            verbose=0,
-            validation_data=(tiny.x_val, tiny.y_val),
-        ).history
-        records.append({name: values[0] for name, values in history.items()})
-    return model, {name: [record[name] for record in records] for name in records[0]}
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        network(),
-        network(regularizers.L2(0.01)),
-        network(regularizers.L1(0.01)),
-        network(extra=layers.BatchNormalization),
-        network(optimizer=keras.optimizers.SGD(0.05, momentum=0.9)),
-        network(optimizer=keras.optimizers.AdamW(0.01, weight_decay=0.1)),
-        network(limit=keras.constraints.MaxNorm(0.7)),
-    ],
-    ids=["plain", "L2", "L1", "batch normalization", "momentum", "AdamW", "max-norm"],
-)
-def test_equals_fit(build, tiny, capsys):
-    """70 images in batches of 16: the last mini-batch has 6, as in `fit`."""
-    runs = train_seeds(build, tiny, epochs=3, seeds=[4, 7], batch_size=16)
-    assert not capsys.readouterr().out, "trained by fit, not side by side"
-    for row, seed in enumerate([4, 7]):
-        model, history = fit(build, tiny, seed, epochs=3)
-        assert set(history) == set(runs.history)
-        for name, values in history.items():
-            np.testing.assert_allclose(runs.history[name][row], values, rtol=2e-4, atol=1e-5)
-        pairs = zip(runs.models[row].get_weights(), model.get_weights(), strict=True)
-        for ours, theirs in pairs:
-            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
-        expected = model.evaluate(tiny.x_test, tiny.y_test, verbose=0, return_dict=True)
-        for name, value in expected.items():
-            assert runs.scores.loc[seed, f"test_{name}"] == pytest.approx(value, rel=1e-3)
 
 
 def test_same_seed_same_bits(tiny):
@@ -99,11 +45,22 @@ def test_same_seed_same_bits(tiny):
     assert first.scores.equals(second.scores)
 
 
-def test_a_seed_does_not_depend_on_its_companions(tiny):
-    build = network(rate=0.5)
-    among, alone = train_seeds(build, tiny, 3, FIVE, 16), train_seeds(build, tiny, 3, [3], 16)
+NOISY = {
+    "dropout": network(rate=0.5),
+    "noise": network(front=[lambda: layers.GaussianNoise(0.3)]),
+    "augmentation": network(front=[layers.RandomFlip, lambda: layers.RandomTranslation(0.3, 0.3)]),
+}
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("name", NOISY)
+def test_a_seed_does_not_depend_on_its_companions(name, groups, tiny, monkeypatch):
+    build = NOISY[name]
+    size = 4 * build().count_params()
+    monkeypatch.setattr(training, "GROUP_BYTES", size * 5 / groups)  # 5, or 2 + 2 + 1
+    among, alone = (train_seeds(build, tiny, 2, seeds, 16) for seeds in (FIVE, [4]))
     for name in among.history:  # other shapes may round differently in the last bits
-        np.testing.assert_allclose(among.history[name][3], alone.history[name][0], rtol=1e-4)
+        np.testing.assert_allclose(among.history[name][4], alone.history[name][0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adagrad"])  # its state starts at 0, at 0.1
@@ -152,19 +109,6 @@ def test_every_seed_has_its_own_weights_order_and_masks(tiny):
     assert len(set(drawn["val_loss"].ravel())) == 1  # and none at inference
 
 
-def test_dropout_agrees_with_fit_in_distribution(tiny):
-    build = network(rate=0.5)
-    ours = train_seeds(build, tiny, 5, range(30), 16).scores["test_log_loss"]
-    theirs = []
-    for seed in range(100, 110):
-        keras.utils.set_random_seed(seed)
-        model = build()
-        model.fit(tiny.x_train, tiny.y_train, batch_size=16, epochs=5, verbose=0)
-        theirs.append(model.evaluate(tiny.x_test, tiny.y_test, verbose=0)[2])
-    error = np.hypot(ours.std() / 30**0.5, np.std(theirs) / 10**0.5)
-    assert abs(ours.mean() - np.mean(theirs)) < 4.5 * error
-
-
 def test_augmentation_acts_in_training_only(tiny):
     def build():
         flip = layers.RandomFlip("horizontal")
@@ -190,7 +134,7 @@ def first_stop(losses, patience):
 
 @pytest.mark.parametrize("restore", [True, False])
 def test_early_stopping_per_seed(restore, tiny):
-    build = network(optimizer=keras.optimizers.Adam(0.1))
+    build = network(optimizer=lambda: keras.optimizers.Adam(0.1))
     full = train_seeds(build, tiny, 25, range(6), 16)
     rule = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=restore)
     stopped = train_seeds(build, tiny, 25, range(6), 16, callbacks=[rule])
@@ -206,101 +150,6 @@ def test_early_stopping_per_seed(restore, tiny):
         model = stopped.models[row]
         assert model.evaluate(tiny.x_val, tiny.y_val, verbose=0)[0] == pytest.approx(kept, rel=1e-4)
     assert rule.best is None  # the reader's own object is left as it was
-
-
-def test_learning_rate_schedule_and_frozen_layer(tiny):
-    def build():
-        model = network(
-            optimizer=keras.optimizers.Adam(
-                keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.5)
-            )
-        )()
-        model.layers[1].trainable = False
-        return model
-
-    runs = train_seeds(build, tiny, 2, [4], 16)
-    model, history = fit(build, tiny, 4, 2)
-    np.testing.assert_allclose(runs.history["loss"][0], history["loss"], rtol=1e-4)
-    np.testing.assert_array_equal(runs.models[0].layers[1].kernel, model.layers[1].kernel)
-
-
-class OwnStep(keras.Sequential):
-    def train_step(self, data):
-        return super().train_step(data)
-
-
-class Counting(layers.Layer):
-    def __init__(self):
-        super().__init__()
-        self.calls = tf.Variable(0.0)
-
-    def call(self, x):
-        self.calls.assign_add(1.0)
-        return x
-
-
-class Noise(layers.Layer):
-    def call(self, x, training=False):
-        return x + keras.random.normal((8,)) if training else x
-
-
-def no_decay_of_biases():
-    optimizer = keras.optimizers.AdamW(0.01)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
-
-
-@pytest.mark.parametrize(
-    ("build", "reason"),
-    [
-        (network(kind=OwnStep), "OwnStep has its own train_step"),
-        (network(optimizer=keras.optimizers.Lamb()), "Lamb may mix"),
-        (network(optimizer=keras.optimizers.Adam(clipnorm=1.0)), "clipnorm"),
-        (network(extra=Counting), "AssignAddVariableOp"),
-        (network(extra=Noise), "ReadVariableOp"),
-    ],
-    ids=["train_step", "Lamb", "clipnorm", "state", "randomness"],
-)
-def test_falls_back_to_fit_and_says_so(build, reason, tiny, capsys):
-    """The fallback gives what `fit` gives, and the same metrics as the usual way."""
-    runs = train_seeds(build, tiny, 2, [4, 7], 16)
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and reason in said[0] and "by `fit`" in said[0]
-    keras.utils.set_random_seed(7)
-    model = build()
-    keras.utils.set_random_seed(7)
-    rng = np.random.default_rng(7)
-    rows = np.concatenate([rng.permutation(len(tiny.x_train)) for _ in range(2)])
-    for epoch in range(2):
-        order = rows[epoch * 70 : (epoch + 1) * 70]
-        x, y = tiny.x_train[order], tiny.y_train[order]
-        expected = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
-        for name, values in expected.items():
-            np.testing.assert_allclose(runs.history[name][1, epoch], values, rtol=1e-5)
-    names = {"loss", "accuracy", "log_loss"}
-    assert set(runs.history) == names | {f"val_{name}" for name in names}
-    splits = ("train", "val", "test")
-    assert set(runs.scores) == {"epochs"} | {f"{s}_{name}" for s in splits for name in names}
-
-
-def test_names_left_out_of_weight_decay_are_not_forgotten(tiny, capsys):
-    def build():
-        model = network()()
-        model.compile(no_decay_of_biases(), "sparse_categorical_crossentropy")
-        return model
-
-    train_seeds(build, tiny, 1, [0], 16)
-    assert "exclude_from_weight_decay" in capsys.readouterr().out
-
-
-def test_early_stopping_in_the_fallback(tiny):
-    rule = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
-    usual, other = (
-        train_seeds(network(optimizer=o, kind=k), tiny, 25, [0, 1], 16, callbacks=[rule])
-        for o, k in ((keras.optimizers.Adam(0.1), None), (keras.optimizers.Adam(0.1), OwnStep))
-    )
-    np.testing.assert_allclose(usual.history["loss"], other.history["loss"], rtol=1e-3)
-    np.testing.assert_allclose(usual.scores, other.scores[usual.scores.columns], rtol=1e-3)
 
 
 INTERRUPTED = """
@@ -341,6 +190,110 @@ def test_an_interrupted_run_ends_at_once_and_the_next_one_works():
     assert child.wait() == 0
 
 
+@pytest.fixture
+def drawn(tiny):
+    """Five data sets of the same size, each with other images."""
+
+    def other(k):
+        rng = np.random.default_rng(k)
+        new = {f"x_{s}": getattr(tiny, f"x_{s}") + rng.normal(0, 0.2, (2, 2, 1)).astype("float32")
+               for s in ("train", "val")}  # fmt: skip
+        return tiny._replace(y_train=rng.permutation(tiny.y_train), **new)
+
+    return [other(k) for k in FIVE]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_each_seed_has_its_own_data_set(groups, drawn, monkeypatch, capsys):
+    """What seed 3 gives on data set 3 among others is what it gives there alone."""
+    build = network(rate=0.3)
+    monkeypatch.setattr(training, "GROUP_BYTES", 4 * build().count_params() * 5 / groups)
+    runs = train_seeds(build, drawn, 2, FIVE, 16)
+    assert not capsys.readouterr().out
+    for seed in (0, 3, 4):
+        alone = train_seeds(build, drawn[seed], 2, [seed], 16)
+        for name, values in alone.history.items():
+            np.testing.assert_allclose(runs.history[name][seed], values[0], rtol=1e-4)
+        np.testing.assert_allclose(runs.scores.loc[seed], alone.scores.loc[seed], rtol=1e-4)
+
+
+def test_each_seed_has_its_own_data_set_in_the_fallback(drawn, capsys):
+    plain, clipped = (
+        train_seeds(network(optimizer=lambda o=o: keras.optimizers.Adam(**o)), drawn, 2, FIVE, 16)
+        for o in ({}, {"clipnorm": 1e6})
+    )
+    assert "clipnorm" in capsys.readouterr().out
+    np.testing.assert_allclose(plain.scores, clipped.scores[plain.scores.columns], rtol=2e-3)
+
+
+def test_draws_of_mnist_are_one_data_set_per_seed():
+    """Through the bytes that all draws share, and through each draw's own images."""
+    draws = load_mnist(40, 20, 0.2, draws=3)
+    small = (draws.x_test[:50], draws.y_test[:50])
+    draws.x_test, draws.y_test = small
+    build = network(shape=(28, 28, 1), classes=10)
+    shared, listed = (train_seeds(build, data, 2, range(3), 16) for data in (draws, list(draws)))
+    for name in shared.history:
+        np.testing.assert_allclose(shared.history[name], listed.history[name], rtol=1e-5)
+    np.testing.assert_allclose(shared.scores, listed.scores, rtol=1e-5)
+
+
+def test_models_are_kept_unless_they_are_not_wanted(tiny):
+    kept, left = (train_seeds(network(), tiny, 1, FIVE, 16, keep_models=k) for k in (True, False))
+    assert len(kept.models) == 5 and left.models == []
+    assert kept.scores.equals(left.scores)
+    for row, model in enumerate(kept.models):
+        value = model.evaluate(tiny.x_test, tiny.y_test, verbose=0)[0]
+        assert kept.scores["test_loss"].iloc[row] == pytest.approx(value, rel=1e-4)
+
+
+def test_the_technique_travels_with_the_runs(tiny):
+    assert train_seeds(network(), tiny, 1, [0], 16).technique == "none"
+    assert train_seeds(network(), tiny, 1, [0], 16, technique="L2").technique == "L2"
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])  # side by side, and by fit
+def test_a_metric_of_several_numbers(clip, tiny):
+    def build():
+        model = network()()
+        adam = keras.optimizers.Adam(clipnorm=clip)
+        model.compile(adam, "categorical_crossentropy", metrics=[keras.metrics.F1Score()])
+        return model
+
+    one_hot = {f"y_{s}": np.eye(3)[getattr(tiny, f"y_{s}")] for s in ("train", "val", "test")}
+    with pytest.raises(BookError, match="f1_score gives several numbers"):
+        train_seeds(build, tiny._replace(**one_hot), 1, [0])
+
+
+class NumpyNoise(layers.Layer):
+    """Noise that is drawn when the graph is traced, whatever the seed."""
+
+    def call(self, x, training=False):
+        return x + np.random.normal(size=(2, 2, 1)).astype("float32") if training else x
+
+
+def test_what_nobody_thought_of_is_trained_by_fit(tiny, capsys):
+    train_seeds(network(front=[NumpyNoise]), tiny, 1, [0, 1], 16)
+    assert "the first training batch ends otherwise than in `fit`" in capsys.readouterr().out
+
+
+def test_an_error_of_the_graph_is_an_error(tiny, monkeypatch):
+    """What is no named reason does not become a slow training without a word."""
+    monkeypatch.setattr(seed_graph.SeedGraph, "_run", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_seeds(network(), tiny, 1, [0], 16)
+
+
+def test_an_error_of_the_reader_is_the_one_of_fit(tiny):
+    def wrong():
+        model = keras.Sequential([keras.Input((3, 3, 1)), layers.Flatten(), layers.Dense(3)])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    with pytest.raises(ValueError, match="incompatible"):
+        train_seeds(wrong, tiny, 1, [0], 16)
+
+
 def no_model():
     return None
 
@@ -354,7 +307,14 @@ def uncompiled():
     [
         (network(), {"seeds": []}, "at least one seed"),
         (network(), {"seeds": [1, 1]}, "only once"),
-        (network(), {"epochs": 0}, "at least one epoch"),
+        (network(), {"seeds": 3}, "give a list of seeds"),
+        (network(), {"seeds": [-1]}, "from 0 to 2"),
+        (network(), {"seeds": [0.5]}, "from 0 to 2"),
+        (network(), {"epochs": 0}, "epochs=0 is not"),
+        (network(), {"epochs": 2.0}, "epochs=2.0 is not"),
+        (network(), {"epochs": True}, "epochs=True is not"),
+        (network(), {"batch_size": None}, "batch_size=None is not"),
+        (network(), {"batch_size": -5}, "batch_size=-5 is not"),
         (network(), {"callbacks": [keras.callbacks.TerminateOnNaN()]}, "TerminateOnNaN"),
         (no_model, {}, "NoneType instead of a Keras model"),
         ("network", {}, "str instead of a Keras model"),
@@ -367,10 +327,56 @@ def test_misuse(build, arguments, message, tiny):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_is_not_built_anew(tiny):
+def shared_model():
     model = network()()
-    with pytest.raises(BookError, match="same model twice"):
-        train_seeds(lambda: model, tiny, 1, [0, 1])
+    return lambda: model
+
+
+def shared_layer():
+    flip = layers.RandomFlip()
+    return network(front=[lambda: flip])
+
+
+def shared_optimizer():
+    adam = keras.optimizers.Adam()
+    return network(optimizer=lambda: adam)
+
+
+@pytest.mark.parametrize("maker", [shared_model, shared_layer, shared_optimizer])
+def test_models_that_share_a_part(maker, tiny):
+    with pytest.raises(BookError, match="build all of it anew"):
+        train_seeds(maker(), tiny, 1, [0, 1])
+
+
+def test_a_subclass_of_early_stopping(tiny):
+    class Mine(keras.callbacks.EarlyStopping):
+        pass
+
+    with pytest.raises(BookError, match="Mine is not supported"):
+        train_seeds(network(), tiny, 1, [0], callbacks=[Mine()])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_train": np.zeros(69)}, "70 images and y_train 69 labels"),
+        ({"x_val": np.zeros((0, 2, 2, 1)), "y_val": np.zeros(0)}, "x_val holds 0 images"),
+        ({"y_train": np.array(["a"] * 70)}, "y_train is no array of numbers"),
+        ({"x_train": [[1], [1, 2]]}, "x_train is no array of numbers"),
+        ({"x_train": None}, "x_train is no array of numbers"),
+    ],
+)
+def test_data_that_are_none(changes, message, tiny):
+    with pytest.raises(BookError, match=message):
+        train_seeds(network(), tiny._replace(**changes), 1, [0])
+
+
+def test_data_sets_that_do_not_fit_the_seeds(tiny):
+    with pytest.raises(BookError, match="2 data sets for 3 seeds"):
+        train_seeds(network(), [tiny, tiny], 1, range(3))
+    short = tiny._replace(x_train=tiny.x_train[:60], y_train=tiny.y_train[:60])
+    with pytest.raises(BookError, match="differ in the shape of x_train"):
+        train_seeds(network(), [tiny, short], 1, range(2))
 
 
 def test_a_monitor_that_does_not_exist(tiny):
@@ -385,4 +391,4 @@ def test_memory_is_given_back(tiny):
     train_seeds(network(), tiny, 1, FIVE, 16)
     gc.collect()
     kinds = [type(thing).__name__ for thing in gc.get_objects()]
-    assert kinds.count("_SeedGraph") == 0
+    assert kinds.count("SeedGraph") == 0

@@ -11,6 +11,7 @@ import urllib.request
 import weakref
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,41 @@ class Mnist(NamedTuple):
     source: str
 
 
-def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0):
+class Draws(Sequence):
+    """Several data sets of the same size from one source, as `load_mnist(draws=…)` returns them.
+
+    `draws[k]` is the `Mnist` of draw k; all share their test images. Only the pixels that some draw
+    uses are kept, once and as bytes: `pixels` has the shape (images, 28, 28, 1). The rows of
+    `train_rows` and `val_rows`, one per draw, say which of them a draw has; `y_train` and `y_val`
+    are its labels.
+    """
+
+    def __init__(self, arrays, source, orders, labels, n_val):
+        used, rows = np.unique(orders, return_inverse=True)
+        rows = rows.reshape(orders.shape)
+        self.pixels = arrays["x_train"][used][..., np.newaxis]
+        self.val_rows, self.train_rows = rows[:, :n_val], rows[:, n_val:]
+        self.y_val, self.y_train = labels[:, :n_val], labels[:, n_val:]
+        self.x_test = _test_images(arrays["x_test"])
+        self.y_test = arrays["y_test"].astype("int64")
+        self.source = source
+
+    def __len__(self):
+        return len(self.y_train)
+
+    def __getitem__(self, k):
+        return Mnist(
+            scaled(self.pixels[self.train_rows[k]]),
+            self.y_train[k],
+            scaled(self.pixels[self.val_rows[k]]),
+            self.y_val[k],
+            self.x_test,
+            self.y_test,
+            self.source,
+        )
+
+
+def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None):
     """Return `n_train` training, `n_val` validation and all test images of MNIST.
 
     Sources, in this order: the file that `$MNIST_NPZ` names (in the format of Keras's
@@ -70,12 +105,18 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0):
     labels in [0, 1) that are replaced by another digit, drawn evenly from the nine wrong
     ones; validation and test labels are never touched.
 
+    With `draws=10`, ten such data sets are drawn from one source, by the seeds `seed`, `seed` + 1,
+    …, and returned as `Draws`: `train_seeds` gives each of its seeds one of them.
+
     Raises `BookError` for a file that is missing, damaged or not MNIST, for more images than
-    there are, and for a `label_noise` outside [0, 1).
+    there are, for a `label_noise` outside [0, 1), and for numbers that are no whole numbers.
     """
-    for name, value in (("n_train", n_train), ("n_val", n_val)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise BookError(f"{name}={value!r} is not a whole number of at least 1.")
+    least = {"n_train": (n_train, 1), "n_val": (n_val, 1), "seed": (seed, 0)}
+    if draws is not None:
+        least["draws"] = draws, 1
+    for name, (value, low) in least.items():
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
+            raise BookError(f"{name}={value!r} is not a whole number of at least {low}.")
     if not 0 <= label_noise < 1:
         raise BookError(
             f"label_noise={label_noise!r} is outside [0, 1): give the share of training "
@@ -89,25 +130,29 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0):
             f"but {source} has {available:,} outside its test set: ask for fewer."
         )
 
+    many = [
+        _draw(arrays["y_train"], n_train, n_val, label_noise, seed + k) for k in range(draws or 1)
+    ]
+    orders, labels = (np.stack(part) for part in zip(*many, strict=True))
+    drawn = Draws(arrays, source, orders, labels, n_val)
+    times = "" if draws is None else f"{draws} draws of "
+    print(f"MNIST: {times}{n_train:,} training and {n_val:,} validation images from {source}.")
+    return drawn[0] if draws is None else drawn
+
+
+def _draw(labels, n_train, n_val, label_noise, seed):
+    """Return the indices of one draw's images, validation first, and their labels."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(available)
-    val, train = order[:n_val], order[n_val : n_val + n_train]
-    y_train = _make_wrong(arrays["y_train"][train].astype("int64"), label_noise, rng)
-    print(f"MNIST: {n_train:,} training and {n_val:,} validation images from {source}.")
-    return Mnist(
-        _as_images(arrays["x_train"][train]),
-        y_train,
-        _as_images(arrays["x_train"][val]),
-        arrays["y_train"][val].astype("int64"),
-        _test_images(arrays["x_test"]),
-        arrays["y_test"].astype("int64"),
-        source,
-    )
+    order = rng.permutation(len(labels))[: n_val + n_train]
+    labels = labels[order].astype("int64")
+    wrong = n_val + rng.permutation(n_train)[: round(label_noise * n_train)]
+    labels[wrong] = (labels[wrong] + rng.integers(1, 10, len(wrong))) % 10
+    return order, labels
 
 
-def _as_images(pixels):
-    """Turn uint8 pixels into float32 images, without passing through float64."""
-    images = pixels[..., np.newaxis].astype("float32")
+def scaled(pixels):
+    """Turn uint8 pixels into float32 numbers from 0 to 1, without passing through float64."""
+    images = pixels.astype("float32")
     images /= 255
     return images
 
@@ -117,16 +162,9 @@ def _test_images(pixels):
     key = zlib.crc32(np.ascontiguousarray(pixels))
     images = SHARED.get(key)
     if images is None:
-        images = SHARED[key] = _as_images(pixels)
+        images = SHARED[key] = scaled(pixels[..., np.newaxis])
         images.flags.writeable = False
     return images
-
-
-def _make_wrong(labels, share, rng):
-    """Replace a share of the labels by one of the nine other digits."""
-    wrong = rng.permutation(len(labels))[: round(share * len(labels))]
-    labels[wrong] = (labels[wrong] + rng.integers(1, 10, len(wrong))) % 10
-    return labels
 
 
 def _find_source():

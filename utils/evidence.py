@@ -1,6 +1,9 @@
 """Compare runs seed by seed, and let a false sentence stop the build."""
 
-from typing import NamedTuple
+import dataclasses
+import html
+import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,85 +12,151 @@ from scipy import stats
 from utils import BookError
 
 
-class Difference(NamedTuple):
-    """A mean difference over pairs and its confidence interval, from `low` to `high`."""
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A mean difference over pairs and its 95 % confidence interval, from `low` to `high`.
+
+    `f"{difference:points}"` writes a share in percentage points, with two decimals; any other
+    format, such as `.3f`, writes the three numbers with it and their sign.
+    """
 
     mean: float
     low: float
     high: float
     pairs: int
 
+    def __format__(self, spec):
+        if not spec:
+            return str(self)
+        scale, digits, unit = (100, ".2f", " points") if spec == "points" else (1, spec, "")
+        mean, low, high = (f"{scale * x:+{digits}}" for x in (self.mean, self.low, self.high))
+        return f"{mean}{unit} ({low} to {high})"
+
     def __str__(self):
-        return f"{self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f}, {self.pairs} pairs)"
+        return f"{self:.4f}"[:-1] + f", {self.pairs} pairs)"
 
 
 class ClaimFailed(BookError):
     """A sentence of the book that this run does not support."""
 
 
-def paired_difference(treated, baseline):
+def paired_difference(treated, baseline, metric=None):
     """Return the mean of `treated - baseline` over pairs, with its 95 % confidence interval.
 
-    Both are Series over the same seeds, such as `runs.scores["test_accuracy"]`, in the unit
-    of the result. The interval is Student's t for paired samples (`scipy.stats.ttest_rel`):
-    it speaks of other seeds, not of other training images. Raises `BookError` for fewer than
-    two pairs, different seeds or values that are not finite.
+    Both are what `train_seeds` returned, or tables of scores with a row per seed, and `metric`
+    names a column of these, such as "test_accuracy". Without a metric both are Series over the
+    same seeds, or arrays of shape (pairs,). The result has the unit of what is compared. The
+    interval is Student's t for paired samples. Raises `BookError` for fewer than two pairs,
+    different or repeated seeds, a metric that is not there, and values that are not finite numbers.
     """
-    treated, baseline = pd.Series(treated), pd.Series(baseline)
-    if len(treated) < 2 or not treated.index.equals(baseline.index):
+    treated, baseline = _values(treated, metric), _values(baseline, metric)
+    unpaired = treated.index.symmetric_difference(baseline.index, sort=False)
+    if len(treated) < 2 or len(unpaired):
         raise BookError(
-            f"a paired difference needs the same seeds on both sides, at least two: got "
-            f"{list(treated.index)} and {list(baseline.index)}."
+            "a paired difference needs the same seeds on both sides, at least two: got "
+            f"{_names(treated.index)} and {_names(baseline.index)}."
         )
-    differences = (treated - baseline).to_numpy(float)
-    if not np.isfinite(differences).all():
-        raise BookError("a paired difference needs finite numbers: a run gave NaN or infinity.")
-    mean = differences.mean()
-    low = high = mean
+    differences = (treated - baseline.loc[treated.index]).to_numpy()
+    mean = low = high = differences.mean()
     if np.ptp(differences) > 0:
-        low, high = stats.ttest_rel(treated, baseline).confidence_interval(0.95)
+        low, high = stats.t.interval(0.95, len(differences) - 1, mean, stats.sem(differences))
     return Difference(float(mean), float(low), float(high), len(differences))
+
+
+def _values(runs, metric=None):
+    """Return one side of a comparison as a Series of floats with a value per seed."""
+    if metric is not None:
+        runs = _scores(runs, metric)[metric]
+    elif isinstance(runs, pd.DataFrame) or hasattr(runs, "scores"):
+        raise BookError('name what to compare, as in paired_difference(a, b, "test_accuracy").')
+    try:
+        values = runs if isinstance(runs, pd.Series) else pd.Series(np.asarray(runs))
+        kind = values.dtype
+    except ValueError:
+        kind = "list"
+    if kind == "list" or kind.kind not in "biuf":  # truth values, integers, decimal numbers
+        raise BookError(f"a comparison needs one number per seed, and got values of type {kind}.")
+    values = pd.Series(values.to_numpy(float, na_value=np.nan), values.index)
+    if not np.isfinite(values).all():
+        raise BookError("a comparison needs finite numbers: a run gave NaN or infinity.")
+    if not values.index.is_unique:
+        raise BookError(
+            f"a comparison needs each seed once, and the seeds are {_names(values.index)}: "
+            "choose the rows of one setting and one strength."
+        )
+    return values
+
+
+def _scores(runs, metric):
+    """Return the table of scores, with a row per seed, or raise `BookError` without the metric."""
+    table = runs if isinstance(runs, pd.DataFrame) else getattr(runs, "scores", None)
+    if not isinstance(table, pd.DataFrame):
+        raise BookError(
+            f"{type(runs).__name__} holds no scores: pass what train_seeds returned, or a table "
+            "of scores with a row per seed."
+        )
+    if not isinstance(metric, str) or metric not in table:
+        raise BookError(
+            f"there is no {metric!r} among the scores, only {', '.join(map(str, table))}: name "
+            "one of these, or compile the network with that metric."
+        )
+    return table.set_index("seed") if "seed" in table else table
+
+
+def _names(seeds):
+    """Write a list of seeds in a few words."""
+    seeds = [str(seed) for seed in seeds]
+    return ", ".join(seeds if len(seeds) <= 10 else [*seeds[:3], "…", seeds[-1]]) or "none"
 
 
 def comparison(runs):
     """Return a table with a row per run and its paired difference from the first, the baseline.
 
-    `runs` maps a label to what `train_seeds` returned, with `accuracy` and `log_loss` among
-    the compiled metrics. Accuracies are in percent, differences of accuracy in percentage
-    points; an interval is the 95 % interval of `paired_difference`.
+    `runs` maps a label to what `train_seeds` returned or to a table of scores with a row per
+    seed, with `accuracy` and `log_loss` among the compiled metrics. Accuracies are in percent,
+    differences of accuracy in percentage points, with the 95 % interval of `paired_difference`,
+    which also says what raises `BookError`.
     """
-    (_, first), *_ = runs.items()
+    if not isinstance(runs, dict) or not runs:
+        raise BookError("comparison takes a dictionary of labels and runs, the baseline first.")
+    names = ("train_accuracy", "test_accuracy", "test_log_loss")
+    scores = {label: [_values(run, name) for name in names] for label, run in runs.items()}
+    _, first_test, first_loss = next(iter(scores.values()))
     rows = {}
-    for label, run in runs.items():
-        scores = run.scores
+    for label, (train, test, loss) in scores.items():
+        points = change = "baseline"
+        if rows:
+            points = f"{paired_difference(100 * test, 100 * first_test):.2f}"
+            change = f"{paired_difference(loss, first_loss):.3f}"
         rows[label] = {
-            "train accuracy, %": f"{100 * scores.train_accuracy.mean():.1f}",
-            "test accuracy, %": f"{100 * scores.test_accuracy.mean():.2f}",
-            "difference, points": "baseline",
-            "test log-loss": f"{scores.test_log_loss.mean():.3f}",
-            "difference": "baseline",
+            "train accuracy, %": f"{100 * train.mean():.1f}",
+            "test accuracy, %": f"{100 * test.mean():.2f}",
+            "difference, points": points,
+            "test log-loss": f"{loss.mean():.3f}",
+            "difference": change,
         }
-        if run is not first:
-            points = paired_difference(100 * scores.test_accuracy, 100 * first.scores.test_accuracy)
-            loss = paired_difference(scores.test_log_loss, first.scores.test_log_loss)
-            rows[label]["difference, points"] = _interval(points, 2)
-            rows[label]["difference"] = _interval(loss, 3)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _interval(difference, digits):
-    """Write a difference as "mean (low to high)"."""
-    mean, low, high = (f"{value:+.{digits}f}" for value in difference[:3])
-    return f"{mean} ({low} to {high})"
+def tolerance(scores):
+    """Return how far another mean over as many seeds may lie from that of `scores` by chance.
+
+    Passed once in a thousand times where the seeds have nothing in common, as on another
+    processor: √2 standard errors times the quantile of Student's t (6.8 for ten seeds).
+    """
+    quantile = stats.t.ppf(1 - 0.001 / 2, len(scores) - 1)
+    return 2**0.5 * quantile * stats.sem(scores)
 
 
 def at_best_strength(scores, metric="accuracy"):
     """Keep the rows of the strength that validation chooses, for each setting and technique.
 
     `scores` is `utils.results.load_results("scores")`, `metric` is "accuracy" or "log_loss". The
-    chosen strength has the best mean of `val_<metric>` over the seeds.
+    chosen strength has the best mean of `val_<metric>` over the seeds. Raises `BookError` for
+    another metric.
     """
-    key = ["images", "wrong", "technique"]
+    key = ["n_train", "label_noise", "technique"]
+    _scores(scores, f"val_{metric}")  # or raise
     means = scores.groupby([*key, "strength"], sort=False)[f"val_{metric}"].mean()
     best = (-means if metric == "log_loss" else means).groupby(key, sort=False).idxmax()
     return scores.set_index([*key, "strength"]).loc[list(best)].reset_index()
@@ -96,21 +165,19 @@ def at_best_strength(scores, metric="accuracy"):
 def differences(scores, metric="accuracy"):
     """Return each technique's paired difference from the baseline, all at their best strengths.
 
-    A row per setting (`images`, `wrong`) and `technique` of `scores`, which is
-    `utils.results.load_results("scores")`, with the columns of `paired_difference`, in the unit
-    of `test_<metric>`.
+    A row per setting (`n_train`, `label_noise`) and `technique` of `scores`, which is
+    `utils.results.load_results("scores")`, with the columns of `Difference`, in the unit of
+    `test_<metric>`.
     """
     rows = []
-    for setting, chosen in at_best_strength(scores, metric).groupby(["images", "wrong"]):
-        values = {
-            technique: group.set_index("seed")[f"test_{metric}"]
-            for technique, group in chosen.groupby("technique", sort=False)
-        }
-        baseline = values.pop("none")
-        for technique, series in values.items():
-            difference = paired_difference(series, baseline)._asdict()
-            images, wrong = setting
-            rows.append({"images": images, "wrong": wrong, "technique": technique} | difference)
+    chosen = at_best_strength(scores, metric)
+    for (n_train, label_noise), setting in chosen.groupby(["n_train", "label_noise"]):
+        tables = dict(iter(setting.groupby("technique", sort=False)))
+        baseline = tables.pop("none")
+        for technique, table in tables.items():
+            difference = paired_difference(table, baseline, f"test_{metric}")
+            row = {"n_train": n_train, "label_noise": label_noise, "technique": technique}
+            rows.append(row | dataclasses.asdict(difference))
     return pd.DataFrame(rows)
 
 
@@ -137,18 +204,57 @@ def false_alarms(slack):
     )
 
 
-def claim(text, holds, *evidence):
-    """Print the sentence with a tick if it holds; raise `ClaimFailed` with the evidence if not.
+class _Tick:
+    """A sentence that holds, and what was seen: a line of text, or a box in a notebook."""
 
-    `holds` is a single true or false value; anything else raises `BookError`.
+    def __init__(self, text, seen):
+        self.text, self.seen = text, seen
+
+    def __repr__(self):
+        return f"✓ {self.text}" + (f" [seen: {self.seen}]" if self.seen else "")
+
+    def _repr_html_(self):
+        text = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(self.text, quote=False))
+        seen = f'<small class="claim-seen">seen: {html.escape(self.seen, quote=False)}</small>'
+        return (
+            '<div class="claim" style="border-left: 4px solid #1a7f37; padding-left: 0.6em">'
+            '<span class="claim-tick" role="img" aria-label="Holds:">✓</span> '
+            f"{text}{' ' + seen if self.seen else ''}</div>"
+        )
+
+
+def claim(text, holds, *seen):
+    """Show the sentence with a tick and what was seen; raise `ClaimFailed` if it does not hold.
+
+    `holds` is a single true or false value; anything else raises `BookError`. Of several numbers
+    the lowest and the highest are shown. The comparison of outputs leaves out what was seen
+    (`tests/nbval.cfg`).
     """
     if not isinstance(holds, (bool, np.bool_)):
         raise BookError(f"claim: {holds!r} is neither true nor false; pass a comparison.")
+    shown = " ".join("; ".join(map(_short, seen)).split())  # in one line
     if not holds:
-        with np.printoptions(precision=4, legacy="1.25"):  # 0.5, not np.float64(0.5)
-            seen = f" Seen instead: {'; '.join(map(str, evidence))}." if evidence else ""
+        instead = f" Seen instead: {shown}." if shown else ""
         raise ClaimFailed(
-            f"✗ “{text}” does not hold in this run.{seen} If you changed a line above, this is "
+            f"✗ “{text}” does not hold in this run.{instead} If you changed a line above, this is "
             "what your change did. If you changed nothing, see “A claim failed” in the FAQ."
         )
-    print(f"✓ {text}")
+    show = print
+    if "IPython" in sys.modules:  # which prints, too, where no notebook is running
+        from IPython.display import display as show
+    show(_Tick(text, shown))
+
+
+def _short(value):
+    """Write evidence so that it can be read in passing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, Difference):
+        return f"{value:.3f}"
+    if isinstance(value, (str, bool, np.bool_)) or value is None:
+        return str(value)
+    numbers = np.ravel(value)
+    if not np.issubdtype(numbers.dtype, np.number) or not len(numbers):
+        return str(value)
+    low, high = f"{numbers.min():.4g}", f"{numbers.max():.4g}"
+    return low if low == high else f"{low} to {high}"

@@ -1,20 +1,20 @@
 """Figures in one style: one colour and one marker per technique through the whole book."""
 
+import os
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-# Okabe and Ito's palette for colour-blind readers; the markers tell them apart in grey.
-STYLE = {
-    "none": ("#000000", "o"),
-    "L2": ("#0072B2", "s"),
-    "L1": ("#56B4E9", "D"),
-    "dropout": ("#D55E00", "^"),
-    "augmentation": ("#009E73", "P"),
-    "early stopping": ("#CC79A7", "X"),
-    "weight decay": ("#8A6D00", "v"),
-}
+from utils import BookError
+from utils.data import write_atomically
+from utils.evidence import tolerance
+from utils.results import RESULTS
+from utils.techniques import STYLE
+
+CHAPTERS = RESULTS / "chapters.csv"  # the book's own scores, to hold a reader's run against
 
 
 def panels(count=1, height=3.1, width=3.6):
@@ -29,44 +29,53 @@ def panels(count=1, height=3.1, width=3.6):
     return axes
 
 
-def curves(ax, runs, metric, technique="none", label=None):
-    """Draw a metric over the epochs: training solid, validation dashed.
+def _style(runs):
+    """Return the colour and the marker of the runs' technique."""
+    if runs.technique not in STYLE:
+        raise BookError(
+            f"technique={runs.technique!r} has no colour: choose from {', '.join(STYLE)}."
+        )
+    return STYLE[runs.technique]
+
+
+def _column(table, metric):
+    """Return a metric of a history or of scores, or say which there are."""
+    if metric not in table:
+        raise BookError(f"there is no {metric!r}, only {', '.join(table)}: name one of these.")
+    return np.asarray(table[metric], float)
+
+
+def curves(ax, runs, metric, label=None):
+    """Draw a metric of what `train_seeds` returned: training solid, validation dashed.
 
     The line is the mean over the seeds still training, the band reaches from the lowest to
-    the highest of them. `runs` is what `train_seeds` returned, or a dict of arrays.
+    the highest of them.
     """
-    colour, _ = STYLE[technique]
-    history = getattr(runs, "history", runs)
+    colour, _ = _style(runs)
     for name, line, word in ((metric, "-", "training"), (f"val_{metric}", "--", "validation")):
-        values = np.atleast_2d(history[name])
+        values = _column(runs.history, name)
         values = values[:, np.isfinite(values).any(axis=0)]
         epochs = np.arange(1, values.shape[1] + 1)
-        ax.fill_between(
-            epochs, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.18, lw=0
-        )
-        ax.plot(
-            epochs,
-            np.nanmean(values, 0),
-            line,
-            color=colour,
-            label=f"{label}, {word}" if label else word,
-        )
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        ax.fill_between(epochs, low, high, color=colour, alpha=0.18, lw=0)
+        label_line = f"{label}, {word}" if label else word
+        ax.plot(epochs, np.nanmean(values, axis=0), line, color=colour, label=label_line)
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
-def dots(ax, scores, techniques):
+def dots(ax, runs, metric):
     """Draw one dot per seed and a bar at the mean for each labelled row of scores.
 
-    `scores` maps a label to one value per seed, `techniques` maps it to its style.
+    `runs` maps a label to what `train_seeds` returned, `metric` is a column of its scores.
     """
-    for row, (label, values) in enumerate(scores.items()):
-        colour, marker = STYLE[techniques[label]]
+    for row, run in enumerate(runs.values()):
+        (colour, marker), values = _style(run), _column(run.scores, metric)
         heights = row + np.linspace(-0.18, 0.18, len(values))
         ax.plot(values, heights, marker, color=colour, alpha=0.6, markersize=5, lw=0)
         ax.plot([np.mean(values)] * 2, [row - 0.32, row + 0.32], color=colour, lw=2.5)
-    ax.set_yticks(range(len(scores)), list(scores))
+    ax.set_yticks(range(len(runs)), list(runs))
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
@@ -74,13 +83,14 @@ def dots(ax, scores, techniques):
     return ax
 
 
-def strengths(ax, values, scores, technique, label=None, line="-"):
-    """Draw scores against a strength: the mean over seeds and its 95 % interval.
+def strengths(ax, values, runs, metric, label=None, line="-"):
+    """Draw a score against a strength: the mean over seeds and its 95 % interval.
 
-    `values` are the strengths, shape (k,); `scores` has the shape (k, seeds).
+    `runs` lists what `train_seeds` returned for each of the `values`, and `metric` is a column
+    of its scores. The style is that of the last one's technique: the first may be the baseline.
     """
-    colour, marker = STYLE[technique]
-    scores = np.asarray(scores, float)
+    colour, marker = _style(runs[-1])
+    scores = np.stack([_column(run.scores, metric) for run in runs])
     mean = scores.mean(axis=1)
     half = stats.t.ppf(0.975, scores.shape[1] - 1) * stats.sem(scores, axis=1)
     ax.errorbar(values, mean, half, fmt=line, marker=marker, color=colour, capsize=3, label=label)
@@ -103,13 +113,15 @@ def digits(ax, images, titles=None, rows=("",)):
     return ax
 
 
-def weight_histogram(ax, models, technique, label=None):
-    """Draw how the kernel weights of several models are distributed (share per bin, log scale)."""
-    weights = np.concatenate([kernel_weights(model) for model in models])
+def weight_histogram(ax, runs, label=None):
+    """Draw how the kernel weights of all models are distributed (share per bin, log scale)."""
+    if not runs.models:
+        raise BookError("these runs kept no models: train them without keep_models=False.")
+    colour, _ = _style(runs)
+    weights = np.concatenate([kernel_weights(model) for model in runs.models])
     bins = np.linspace(-0.3, 0.3, 121)  # the few larger weights fall into the outermost bins
     share = np.histogram(weights.clip(-0.3, 0.3), bins)[0] / len(weights)
-    colour, _ = STYLE[technique]
-    ax.stairs(share, bins, color=colour, label=label or technique, lw=1.5)
+    ax.stairs(share, bins, color=colour, label=label or runs.technique, lw=1.5)
     ax.set_yscale("log")
     ax.set_xlabel("weight")
     ax.set_ylabel("share of the weights")
@@ -120,3 +132,52 @@ def kernel_weights(model):
     """Return all kernel weights of a Keras model (biases left out) as one flat array."""
     kernels = [v.numpy().ravel() for v in model.trainable_variables if v.ndim >= 2]
     return np.concatenate(kernels)
+
+
+def among_ours(ax, chapter, runs, mnist):
+    """Draw a dot per seed over the band of the book's own run, and print whether they agree.
+
+    `runs` maps a label to what `train_seeds` returned. The band reaches `tolerance` to both
+    sides of the book's mean test accuracy. `make refresh` sets STORE_REFERENCE, and the run
+    becomes the book's own.
+    """
+    scores = {label: run.scores["test_accuracy"] for label, run in runs.items()}
+    if os.environ.get("STORE_REFERENCE"):
+        _store(chapter, scores)
+    table = pd.read_csv(CHAPTERS)
+    book = table[table["chapter"] == chapter].set_index("run")["test_accuracy"]
+    apart = []
+    for row, (label, values) in enumerate(scores.items()):
+        if label not in book:
+            known = ", ".join(book.index.unique())
+            raise BookError(f"the book's {chapter} has no {label!r}, only {known}.")
+        ours = book[label]
+        allowed, gap = tolerance(ours), values.mean() - ours.mean()
+        band = ours.mean() - allowed, ours.mean() + allowed
+        ax.fill_betweenx([row - 0.42, row + 0.42], *band, color="#C8C8C8", lw=0)
+        if abs(gap) > allowed:
+            apart.append(f"{label} by {100 * gap:+.1f} points (at most {100 * allowed:.1f})")
+    dots(ax, runs, "test_accuracy").set_xlabel("test accuracy")
+    if len(mnist.x_test) < 10_000:
+        print("Your digits are the 5,000-digit sample, so your scores lie below the book's bands.")
+    elif apart:
+        print(
+            f"Your means lie further from the book's than chance and another processor explain: "
+            f"{'; '.join(apart)}. The usual causes are a changed line above, cells run out of "
+            "order, and other versions than those in requirements.txt."
+        )
+    else:
+        print("Your mean test accuracies agree with the book's.")
+    return ax
+
+
+def _store(chapter, scores):
+    """Put the scores into the file, in place of what the chapter had there."""
+    rows = pd.DataFrame(scores).rename_axis("seed").reset_index()
+    rows = rows.melt("seed", var_name="run", value_name="test_accuracy").assign(chapter=chapter)
+    if CHAPTERS.exists():
+        others = pd.read_csv(CHAPTERS)
+        rows = pd.concat([others[others["chapter"] != chapter], rows])
+    columns = ["chapter", "run", "seed", "test_accuracy"]
+    table = rows.sort_values(columns[:3])[columns].round(6)
+    write_atomically(CHAPTERS, table.to_csv(index=False).encode())

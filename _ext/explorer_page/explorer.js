@@ -6,18 +6,16 @@
   const base = document.getElementById("explorer-script").src.replace(/[^/]*$/, "");
   const settings = {}; // "1000-20" to its data, as they are loaded
   const controls = {};
-  const COLOURS = {
-    none: "#000000", L2: "#0072B2", L1: "#2B87B8", dropout: "#D55E00", augmentation: "#007A58",
-    "early stopping": "#A8437F", "dropout + augmentation": "#8A5A00", "L2 + early stopping": "#5B4FA2",
-  };
   const METRICS = { accuracy: "accuracy", log_loss: "log-loss" };
-  const NAMES = ["images", "wrong", "technique", "strength", "score"];
+  const NAMES = ["n_train", "label_noise", "technique", "strength", "score"];
   let names = [];
+  let colours = {};
   let chart = null;
   let state = {};
 
-  window.explorerIndex = function (list) {
-    names = list;
+  window.explorerIndex = function (index) {
+    names = index.settings;
+    colours = index.colours;
     state = fromAddress();
     show();
   };
@@ -37,48 +35,79 @@
     document.getElementById("explorer-notice").textContent = text;
   }
 
+  /* Whether the address names a place on the page, as "Skip to main content" does, and no view. */
+  function isPlace() {
+    const name = location.hash.slice(1);
+    return name === "" || name === "top" || document.getElementById(name) !== null;
+  }
+
+  /* The value that is meant: the same number, or the same name, in which a "+" may stand for a space. */
+  function find(values, text) {
+    const plain = (name) => name.replace(/[+\s]+/g, " ");
+    return values.find((value) =>
+      plain(value) === plain(text) || (text.trim() !== "" && Number(value) === Number(text)));
+  }
+
   /* The view in the address, or the default where the address names none that exists. */
   function fromAddress() {
-    const wanted = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-    const fallback = { images: "1000", wrong: "20", technique: "dropout", strength: "", score: "accuracy" };
-    if (!names.includes("1000-20")) [fallback.images, fallback.wrong] = names[0].split("-");
-    const merged = Object.assign({}, fallback, wanted);
-    const known = Object.keys(wanted).every((key) => NAMES.includes(key));
-    if (known && names.includes(merged.images + "-" + merged.wrong) && merged.score in METRICS) return merged;
+    const fallback = { n_train: "1000", label_noise: "20", technique: "dropout", strength: null, score: "accuracy" };
+    if (!names.includes("1000-20")) [fallback.n_train, fallback.label_noise] = names[0].split("-");
+    if (isPlace()) return fallback;
+    const pairs = [...new URLSearchParams(location.hash.slice(1))];
+    const keys = pairs.map(([key]) => key);
+    const view = Object.assign({}, fallback, Object.fromEntries(pairs));
+    const setting = names.find((name) => {
+      const [n, noise] = name.split("-");
+      return find([n], view.n_train) && find([noise], view.label_noise);
+    });
+    view.score = find(Object.keys(METRICS), view.score);
+    if (setting && view.score && new Set(keys).size === keys.length && keys.every((key) => NAMES.includes(key))) {
+      [view.n_train, view.label_noise] = setting.split("-");
+      return view;
+    }
     say("The address names no view that exists; this is the one to start from.");
     return fallback;
   }
 
+  /* Replace names that do not exist, and choose a strength where none is named (null). */
+  function complete(data) {
+    const name = find(Object.keys(data.techniques), state.technique);
+    if (!name) {
+      say("The address names no technique that exists; this is the one to start from.");
+      state.strength = null;
+    }
+    state.technique = name || "dropout";
+    const strengths = Object.keys(data.techniques[state.technique].cells);
+    const usual = state.technique === "none"
+      ? data.baseline[state.score].strength : strengths[Math.floor(strengths.length / 2)];
+    const wanted = state.strength === null ? usual : find(strengths, state.strength);
+    if (!wanted) say("The address names no strength that exists; this is the usual one.");
+    state.strength = wanted || usual;
+  }
+
   function show() {
-    const name = state.images + "-" + state.wrong;
+    const name = state.n_train + "-" + state.label_noise;
     const data = settings[name];
     if (!data) return load(name);
-    if (!(state.technique in data.techniques)) {
-      say("The address names no technique that exists; this is the one to start from.");
-      state.technique = "dropout";
-    }
+    complete(data);
     const technique = data.techniques[state.technique];
-    const strengths = Object.keys(technique.cells);
-    if (state.technique === "none" && !state.strength) {
-      state.strength = data.baseline[state.score].strength;
-    }
-    if (!strengths.includes(state.strength)) {
-      if (state.strength) say("The address names no strength that exists; this is the middle one.");
-      state.strength = strengths[Math.floor(strengths.length / 2)];
-    }
-    fill("images", unique(names.map((n) => n.split("-")[0])), (n) => Number(n).toLocaleString("en"));
-    fill("wrong", unique(names.map((n) => n.split("-")[1])), (n) => n + " %");
+    fill("n_train", unique(names.map((n) => n.split("-")[0])), (n) => Number(n).toLocaleString("en"));
+    fill("label_noise", unique(names.map((n) => n.split("-")[1])), (n) => n + " %");
     fill("technique", Object.keys(data.techniques), (n) => (n === "none" ? "none (learning rate)" : n));
-    fill("strength", strengths, (n) => technique.knob + " " + n);
+    fill("strength", Object.keys(technique.cells), (n) => technique.knob + " " + n);
     fill("score", Object.keys(METRICS), (n) => METRICS[n]);
-    const address = NAMES.map((key) => key + "=" + encodeURIComponent(state[key])).join("&");
-    history.replaceState(null, "", "#" + address);
+    keepAddress();
     const cell = technique.cells[state.strength];
     sentence(data, technique, cell);
     table(data, cell);
     root.hidden = false; // before drawing: what is hidden has no width
     document.getElementById("explorer-fallback").hidden = true;
     draw(cell);
+  }
+
+  function keepAddress() {
+    const address = NAMES.map((key) => key + "=" + encodeURIComponent(state[key])).join("&");
+    history.replaceState(null, "", "#" + address);
   }
 
   function unique(list) {
@@ -101,7 +130,7 @@
     const [mean, low, high] = cell.difference[metric];
     const unit = metric === "accuracy" ? " points" : "";
     const clear = low > 0 || high < 0;
-    const setting = Number(state.images).toLocaleString("en") + " training images, " + state.wrong + " % of their labels wrong";
+    const setting = Number(state.n_train).toLocaleString("en") + " training images, " + state.label_noise + " % of their labels wrong";
     const what = state.technique === "none" ? "training without a technique" : state.technique;
     const verdict = clear
       ? (mean > 0 ? "raised" : "lowered") + " the test " + METRICS[metric] + " by " + number(Math.abs(mean), metric, false) + unit
@@ -149,7 +178,7 @@
     const shortest = Math.min(...training.map((run) => run.length)); // with early stopping they differ
     const mean = (runs) => x.map((_, i) =>
       i < shortest ? runs.reduce((sum, run) => sum + run[i], 0) / runs.length : null);
-    const colour = COLOURS[state.technique] || "#444444";
+    const colour = colours[state.technique];
     const thin = (dash) => ({ stroke: colour + "55", width: 1, dash, points: { show: false } });
     const thick = (label, dash) => ({ label, stroke: colour, width: 3, dash, points: { show: false } });
     const series = [{ label: "epoch" }]
@@ -176,12 +205,17 @@
     controls[key] = document.getElementById("explorer-" + key);
     controls[key].addEventListener("change", () => {
       say("");
-      if (key === "technique") state.strength = "";
+      if (key === "technique") state.strength = null;
       state[key] = controls[key].value;
       show();
     });
   }
-  window.addEventListener("hashchange", () => { say(""); state = fromAddress(); show(); });
+  window.addEventListener("hashchange", () => {
+    if (isPlace()) return keepAddress(); // the view stays; the page has scrolled there
+    say("");
+    state = fromAddress();
+    show();
+  });
   window.addEventListener("resize", () => { if (chart) show(); });
   load("index");
 })();

@@ -5,8 +5,8 @@ compares (a share of the tolerance, where two values should be close); it is neg
 claim fails. Its mean and its scatter over sets of seeds that have no seed in common tell how often
 a true claim would fail by chance.
 
-    python tests/false_alarms.py              what results/false_alarms.csv does not hold yet
-    python tests/false_alarms.py 04_dropout   of it, what has such a word in its chapter or source
+    python -m tools.alarms              what results/false_alarms.csv does not hold yet
+    python -m tools.alarms 04_dropout   of it, what has such a word in its chapter or source
 
 As with mutants, a chapter whose claims are worded otherwise is run again; where only a comparison
 or what is compared changed, delete the rows of the chapter.
@@ -16,19 +16,22 @@ import ast
 import sys
 import tempfile
 
+import keras
 import numpy as np
-import pandas as pd
-from mutants import ROOT, claims, in_parallel, observe
 
-from utils import evidence
-from utils.data import write_atomically
+from tools.mutants import by_notebook, observe, train_with_other_seeds, wrap
+from tools.notebooks import NOTEBOOKS, claims
+from tools.tables import fill_table
+from utils import training
+from utils.evidence import false_alarms
+from utils.results import RESULTS
 
-FILE = ROOT / "results" / "false_alarms.csv"
+FILE = RESULTS / "false_alarms.csv"
 OFFSETS = [1_000 * k for k in range(1, 21)]  # of the seeds, of which a chapter uses 0 to 19 at most
 SOURCES = "full", "sample"
 KEY = ["chapter", "source", "claim", "part"]
 # All but the page that reads the table which is written here.
-CHAPTERS = sorted({path.stem for path in (ROOT / "chapters").glob("*.ipynb")} - {"how_checked"})
+CHAPTERS = [path.stem for path in NOTEBOOKS if path.stem != "how_checked"]
 
 
 def least(values):
@@ -86,49 +89,46 @@ def marked(source):
     return ast.unparse(tree)
 
 
+def shift(offset):
+    """Shift the seeds of `train_seeds`, of Keras, and of the notebook's own random numbers.
+
+    What draws the images is left alone: the claims speak of other seeds, not of other images.
+    """
+
+    @wrap(training, "train_seeds")
+    def shifted(old, *args, **kwargs):
+        return train_with_other_seeds(offset, old, args, kwargs)
+
+    @wrap(keras.utils, "set_random_seed")
+    def seeded(old, seed):
+        old(seed + offset if by_notebook() else seed)
+
+    @wrap(np.random, "default_rng")
+    def generator(old, seed=None):
+        return old(seed + offset if by_notebook() and seed is not None else seed)
+
+
 def measure(chapter, source, offset):
-    """Execute a chapter with other seeds; return a row per part of each of its claims."""
+    """Execute a chapter with other seeds; return the slack of each part of each of its claims."""
     with tempfile.TemporaryDirectory() as home:
-        setup = "from false_alarms import closeness, exact, least, smallest\nimport seeds\n"
-        setup += f"seeds.shift({offset})\n"
+        setup = "from tools.alarms import closeness, exact, least, shift, smallest\n"
+        setup += f"shift({offset})\n"
         if source == "sample":  # no file, no cache and no network
             away = {"KERAS_HOME": home, "https_proxy": "http://127.0.0.1:9"}
             setup += f"import os\nos.environ.pop('MNIST_NPZ', None)\nos.environ |= {away}\n"
         seen = observe(chapter, setup, marked)
     never = False, [-np.inf]  # the chapter ended with an error before it came to this claim
-    return [
-        (chapter, source, text, part, str(offset), value)
+    return {
+        (text, part): value
         for text in claims(chapter)
         for part, value in enumerate(seen.get(text, never)[1])
-    ]
+    }
 
 
 def main(words):
     """Run what is missing of the table, print the doubtful claims, and return the exit status."""
-    table = pd.DataFrame(index=pd.MultiIndex.from_tuples([], names=KEY))
-    if FILE.exists():
-        table = pd.read_csv(FILE, index_col=KEY)
-    table = table[[text in claims(chapter) for chapter, _, text, _ in table.index]]
-    done = {
-        (chapter, source, offset)
-        for (chapter, source), rows in table.groupby(KEY[:2])
-        for offset in rows.columns[rows.notna().all()]
-        if set(claims(chapter)) == set(rows.index.get_level_values("claim"))
-    }
-    todo = [
-        (chapter, source, offset)
-        for offset in OFFSETS
-        for source in SOURCES
-        for chapter in CHAPTERS
-        if (chapter, source, str(offset)) not in done
-        and (not words or any(word in f"{chapter} {source}" for word in words))
-    ]
-    for rows in in_parallel(measure, todo):
-        for *key, offset, value in rows:
-            table.loc[tuple(key), offset] = value
-        table = table.sort_index(kind="stable")
-        write_atomically(FILE, table.to_csv(float_format="%.4g").encode())
-    found = evidence.false_alarms(table)
+    jobs = [(c, source, str(o)) for o in OFFSETS for source in SOURCES for c in CHAPTERS]
+    found = false_alarms(fill_table(FILE, KEY, jobs, measure, words))
     doubtful = found[(found["failed"] > 0) | (found["chance"] > 1e-3)]
     print(doubtful.to_string() if len(doubtful) else "no claim is doubtful")
     for source, part in found.groupby("source"):

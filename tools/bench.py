@@ -1,51 +1,64 @@
 """Time ten seeds of `train_seeds` against ten calls of `fit`, side by side: `make bench`.
 
 Every row trains the same networks on the same images for the same epochs and batch size, with
-validation after each epoch. The contestants take turns; `results.json` holds the medians. What
-runs one seed after the other is timed on `--fits` seeds and scaled to ten. GFLOP/s counts 6
-operations per weight and training image and 2 per weight and validation image; "of peak" is
-the share of the speed of one large matrix product measured in the same turn.
+validation after each epoch. Each contestant has a process of its own, since not all packages can
+be loaded into one; a small network, untimed, goes first in each, and then the contestants take
+turns. `results/bench.json` holds the medians. What runs one seed after the other is timed on
+`--fits` seeds and scaled to ten. GFLOP/s counts 6 operations per weight and training image and 2
+per weight and validation image; "of peak" is the share of the speed of one large matrix product
+measured in the same turn.
 """
 
 import argparse
+import contextlib
+import functools
 import importlib.util
+import io
 import itertools
 import json
+import multiprocessing
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers, regularizers
 
-from utils.data import load_mnist
-from utils.results import machine
-from utils.training import train_seeds
+from utils.data import load_mnist, write_atomically
+from utils.results import RESULTS, machine
 
-BATCH, SEEDS = 128, 10
+FILE = RESULTS / "bench.json"
+BATCH, SEEDS, N_VAL = 128, 10, 1_000
 WORKHORSE, ARTICLE, SMALL = (256,) * 3, (500,) * 5, (30,)
-HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
-# name: hidden layers, training images, epochs
+
+
+class Row(NamedTuple):
+    """The units of the hidden layers, the number of training images, and of epochs."""
+
+    hidden: tuple
+    n_train: int
+    epochs: int
+
+
 ROWS = {
-    "3×256, 1,000": (WORKHORSE, 1_000, 40),
-    "3×256, 3,000": (WORKHORSE, 3_000, 15),
-    "5×500, 3,000": (ARTICLE, 3_000, 10),
-    "5×500, 42,000": (ARTICLE, 42_000, 1),
-    "1×30, 1,000": (SMALL, 1_000, 40),
+    "3×256, 1,000": Row(WORKHORSE, 1_000, 40),
+    "3×256, 3,000": Row(WORKHORSE, 3_000, 15),
+    "5×500, 3,000": Row(ARTICLE, 3_000, 10),
+    "5×500, 42,000": Row(ARTICLE, 42_000, 1),
+    "1×30, 1,000": Row(SMALL, 1_000, 40),
 }
 NETWORKS = ("plain", "L2", "L1", "dropout", "augmentation")
 
 
 def build(hidden, network, steps_per_execution=1):
     """Return a compiled Keras model."""
+    import keras
+    from keras import layers, regularizers
+
     penalty = {"L2": regularizers.L2(1e-4), "L1": regularizers.L1(1e-4)}.get(network)
     stack = [keras.Input((28, 28, 1))]
     if network == "augmentation":
@@ -65,11 +78,17 @@ def build(hidden, network, steps_per_execution=1):
     return model
 
 
-def ours(hidden, network, mnist, epochs, seeds=SEEDS):
+def ours(hidden, network, mnist, epochs, seeds):
+    """Train all seeds at once."""
+    from utils.training import train_seeds
+
     train_seeds(lambda: build(hidden, network), mnist, epochs, range(seeds), BATCH)
 
 
 def fit(hidden, network, mnist, epochs, seeds, steps_per_execution=1):
+    """Run `fit` once per seed."""
+    import keras
+
     for seed in range(seeds):
         keras.utils.set_random_seed(seed)
         build(hidden, network, steps_per_execution).fit(
@@ -141,7 +160,7 @@ def scikit_learn(hidden, network, mnist, epochs, seeds):
             (predicted.argmax(axis=1) == mnist.y_val).mean()
 
 
-def jax_vmap(hidden, network, mnist, epochs, seeds=SEEDS):
+def jax_vmap(hidden, network, mnist, epochs, seeds):
     """Train all seeds in JAX with `vmap`, compilation included; plain, L2, L1 and dropout."""
     import jax
     import jax.numpy as jnp
@@ -218,19 +237,29 @@ def jax_vmap(hidden, network, mnist, epochs, seeds=SEEDS):
         jax.block_until_ready((state, scores))
 
 
-# name: function, networks it can train, package, whether it trains seeds one after the other
+class Contestant(NamedTuple):
+    """A function, the networks that it trains, its package, and whether seeds come in turn."""
+
+    train: Callable
+    networks: tuple
+    package: str
+    in_turn: bool
+
+
 CONTESTANTS = {
-    "train_seeds": (ours, NETWORKS, "tensorflow", False),
-    "fit": (fit, NETWORKS, "tensorflow", True),
-    "fit, blocks": (fit_in_blocks, NETWORKS, "tensorflow", True),
-    "PyTorch": (torch_loop, ("plain", "L2", "L1", "dropout"), "torch", True),
-    "scikit-learn": (scikit_learn, ("plain", "L2"), "sklearn", True),
-    "JAX vmap": (jax_vmap, ("plain", "L2", "L1", "dropout"), "jax", False),
+    "train_seeds": Contestant(ours, NETWORKS, "tensorflow", False),
+    "fit": Contestant(fit, NETWORKS, "tensorflow", True),
+    "fit, blocks": Contestant(fit_in_blocks, NETWORKS, "tensorflow", True),
+    "PyTorch": Contestant(torch_loop, ("plain", "L2", "L1", "dropout"), "torch", True),
+    "scikit-learn": Contestant(scikit_learn, ("plain", "L2"), "sklearn", True),
+    "JAX vmap": Contestant(jax_vmap, ("plain", "L2", "L1", "dropout"), "jax", False),
 }
 
 
 def sgemm_peak(n=3_000):
     """Return the GFLOP/s of one large product of float32 matrices."""
+    import tensorflow as tf
+
     matrix = tf.random.normal((n, n))
     tf.matmul(matrix, matrix)
     began = time.perf_counter()
@@ -238,38 +267,61 @@ def sgemm_peak(n=3_000):
     return 2 * n**3 / (time.perf_counter() - began) / 1e9
 
 
-def operations(hidden, mnist, epochs):
+def operations(row, n_val):
     """Return the floating-point operations of ten seeds of one row."""
-    sizes = (784, *hidden, 10)
+    sizes = (784, *row.hidden, 10)
     weights = sum(a * b for a, b in itertools.pairwise(sizes))
-    return SEEDS * epochs * weights * (6 * len(mnist.x_train) + 2 * len(mnist.x_val))
+    return SEEDS * row.epochs * weights * (6 * row.n_train + 2 * n_val)
 
 
+@functools.cache
 def data(n_train):
     """Return images for a row; one batch of test images keeps the final scores out of the times."""
-    mnist = load_mnist(n_train=n_train, n_val=1_000)
+    with contextlib.redirect_stdout(io.StringIO()):
+        mnist = load_mnist(n_train=n_train, n_val=N_VAL)
     return mnist._replace(x_test=mnist.x_test[:500], y_test=mnist.y_test[:500])
 
 
-def timed(function, *arguments):
+def seconds(name, row, network, seeds):
+    """Return how long a contestant takes in this process, without imports and loading of data."""
+    train, mnist = CONTESTANTS[name].train, data(row.n_train)
     began = time.perf_counter()
-    function(*arguments)
+    train(row.hidden, network, mnist, row.epochs, seeds)
     return time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def processes(names):
+    """Start a process per contestant, each of which has trained a small network already."""
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        pools = {
+            name: stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for name in names
+        }
+        small = Row((8,), 256, 1)
+        begun = [pool.submit(seconds, name, small, "plain", 1) for name, pool in pools.items()]
+        for future in begun:
+            future.result()
+        yield pools
 
 
 def race(row, network, repeats, fits):
     """Return the median seconds per contestant for ten seeds, the ratio to `fit`, and the speed."""
-    hidden, n_train, epochs = ROWS[row]
-    mnist, seconds, peaks = data(n_train), defaultdict(list), []
-    for _ in range(repeats):
-        peaks.append(sgemm_peak())
-        for name, (function, networks, package, in_turn) in CONTESTANTS.items():
-            if network in networks and importlib.util.find_spec(package):
-                extra, scale = ((fits,), SEEDS / fits) if in_turn else ((), 1)
-                took = timed(function, hidden, network, mnist, epochs, *extra)
-                seconds[name].append(scale * took)
-    medians = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
-    speed = operations(hidden, mnist, epochs) / medians["train_seeds"] / 1e9
+    names = [
+        name
+        for name, contestant in CONTESTANTS.items()
+        if network in contestant.networks and importlib.util.find_spec(contestant.package)
+    ]
+    took, peaks = defaultdict(list), []
+    with processes(names) as pools:
+        for _ in range(repeats):
+            peaks.append(pools["train_seeds"].submit(sgemm_peak).result())
+            for name, pool in pools.items():
+                seeds = fits if CONTESTANTS[name].in_turn else SEEDS
+                future = pool.submit(seconds, name, row, network, seeds)
+                took[name].append(SEEDS / seeds * future.result())
+    medians = {name: round(statistics.median(values), 2) for name, values in took.items()}
+    speed = operations(row, N_VAL) / medians["train_seeds"] / 1e9
     share = round(speed / statistics.median(peaks), 2)
     ratio = round(medians["fit"] / medians["train_seeds"], 1)
     return medians | {"fit/train_seeds": ratio, "GFLOP/s": round(speed), "of peak": share}
@@ -277,28 +329,24 @@ def race(row, network, repeats, fits):
 
 def growth(row):
     """Return the seconds of `train_seeds` for more and more seeds, and its peak memory in MB."""
-    hidden, n_train, epochs = ROWS[row]
-    mnist = data(n_train)
-    took = {
-        f"{n} seed{'s' * (n > 1)}": round(timed(ours, hidden, "plain", mnist, epochs, n), 2)
-        for n in (1, 2, 5, 10, 20)
-    }
-    return took | {f"MB at {n}": peak_memory(row, n) for n in (10, 20)}
+    result = {}
+    with processes(["train_seeds"]) as pools:
+        for n in (1, 2, 5, 10, 20):
+            future = pools["train_seeds"].submit(seconds, "train_seeds", row, "plain", n)
+            result[f"{n} seed{'s' * (n > 1)}"] = round(future.result(), 2)
+    for n in (10, 20):
+        with processes(["train_seeds"]) as pools:
+            result[f"MB at {n}"] = pools["train_seeds"].submit(peak_memory, row, n).result()
+    return result
 
 
 def peak_memory(row, seeds):
-    """Return the peak memory in MB of a new process that trains for one epoch (on Linux)."""
-    if not Path("/proc/self/status").exists():
-        return None
-    code = (
-        "from bench import *; "
-        f"h, n, _ = ROWS[{row!r}]; ours(h, 'plain', data(n), 1, {seeds}); "
-        "status = Path('/proc/self/status').read_text(); "
-        "print(int(status.split('VmHWM:')[1].split()[0]) // 1024)"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
-    return int(done.stdout.splitlines()[-1])
+    """Return the peak memory in MB of this process after training for one epoch (on Linux)."""
+    seconds("train_seeds", row._replace(epochs=1), "plain", seeds)
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024
+    return None
 
 
 def packages():
@@ -308,24 +356,26 @@ def packages():
     return [name for module, name in names.items() if importlib.util.find_spec(module)]
 
 
-def main():
+def main(arguments=None):
+    """Time what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fits", type=int, default=1, help="seeds timed one after the other")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    results = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
     here = machine(*packages())
     if results.get("machine") != here:  # one table holds one machine's times
         results = {"machine": here, "race": {}, "growth": {}}
-    for row in options.rows:
+    for name in options.rows:
         for network in options.networks:
-            entry = race(row, network, options.repeats, options.fits)
-            keep(results, "race", f"{row}, {network}", entry)
+            entry = race(ROWS[name], network, options.repeats, options.fits)
+            keep(results, "race", f"{name}, {network}", entry)
         if "plain" in options.networks:
-            keep(results, "growth", row, growth(row))
+            keep(results, "growth", name, growth(ROWS[name]))
 
 
 def keep(results, table, row, entry):
@@ -334,7 +384,7 @@ def keep(results, table, row, entry):
     names = [*ROWS, *(f"{name}, {network}" for name in ROWS for network in NETWORKS)]
     results[table] = {name: results[table][name] for name in names if name in results[table]}
     results["date"] = time.strftime("%Y-%m-%d")
-    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
+    write_atomically(FILE, json.dumps(results, indent=1, ensure_ascii=False).encode())
     print(f"{row}: {entry}", flush=True)
 
 

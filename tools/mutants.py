@@ -5,36 +5,35 @@ chapter's text. The chapter is executed with it from the first cell to the last,
 longer holds has *killed* the mutant. A mutant that no claim kills would go unnoticed in the book; a
 claim that no mutant can break checks nothing.
 
-    python tests/mutants.py                   what results/mutants.csv does not hold yet
-    python tests/mutants.py penalties 02_l2   of it, what has such a word in its name or chapter
+    python -m tools.mutants                   what results/mutants.csv does not hold yet
+    python -m tools.mutants penalties 02_l2   of it, what has such a word in its name or chapter
 
 A chapter whose claims are worded otherwise than in the table is run again. Where only a comparison
 or what is compared changed, delete the rows of the chapter.
 """
 
-import ast
+# A mutant's name says what it does.
+# ruff: noqa: D102, D103
+
 import contextlib
 import inspect
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 import keras
-import nbformat
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from keras import layers, regularizers
-from nbclient import NotebookClient
-from tqdm.auto import tqdm
+from nbformat.v4 import new_code_cell, new_notebook
 
+from tools.notebooks import cells, claims, execute, read
+from tools.tables import fill_table
 from utils import data, evidence, museum, plots, results, training
-from utils.data import write_atomically
 
-ROOT = Path(__file__).parent.parent
-FILE = ROOT / "results" / "mutants.csv"
+FILE = results.RESULTS / "mutants.csv"
+KEY = ["chapter", "mutant", "claim"]
 MUTANTS = {}  # name: (function, chapters)
 
 
@@ -62,6 +61,30 @@ def wrap(owner, name):
         setattr(owner, name, new)
 
     return replace
+
+
+def call_of(function, args, kwargs):
+    """Return the arguments of a call, defaults included, to be changed by their names."""
+    call = inspect.signature(function).bind(*args, **kwargs)
+    call.apply_defaults()
+    return call
+
+
+def train_with_other_seeds(offset, train_seeds, args, kwargs):
+    """Shift the seeds of a call; the scores that are returned name those that were asked for."""
+    call = call_of(train_seeds, args, kwargs)
+    call.arguments["seeds"] = [seed + offset for seed in call.arguments["seeds"]]
+    runs = train_seeds(*call.args, **call.kwargs)
+    runs.scores.index -= offset
+    return runs
+
+
+def by_notebook():
+    """Tell whether the wrapped function is called from a cell, not from a library or `utils`."""
+    frame = sys._getframe(1)
+    while frame.f_globals["__name__"].startswith("tools."):
+        frame = frame.f_back
+    return frame.f_globals["__name__"] == "__main__"
 
 
 # The technique does nothing, or something else
@@ -211,8 +234,10 @@ def the_baseline_is_stopped_early():
     rule = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
 
     @wrap(training, "train_seeds")
-    def stopped(old, *args, callbacks=(), **kwargs):
-        return old(*args, callbacks=callbacks or (rule,), **kwargs)
+    def stopped(old, *args, **kwargs):
+        call = call_of(old, args, kwargs)
+        call.arguments["callbacks"] = call.arguments["callbacks"] or (rule,)
+        return old(*call.args, **call.kwargs)
 
 
 @mutant("02_l2", "03_l1", "04_dropout", "05_data_augmentation", "06_early_stopping")
@@ -233,8 +258,8 @@ def two_runs_are_swapped():
 @mutant("02_l2", "03_l1", "04_dropout", "06_early_stopping")
 def differences_have_the_wrong_sign():
     @wrap(evidence, "paired_difference")
-    def backwards(old, treated, baseline):
-        return old(pd.Series(baseline), pd.Series(treated))
+    def backwards(old, a, b, metric=None):
+        return old(b, a, metric)
 
 
 @mutant("05_data_augmentation", "07_case_study", "ten_seeds")
@@ -244,13 +269,7 @@ def runs_do_not_share_their_seeds():
     @wrap(training, "train_seeds")
     def unpaired(old, *args, **kwargs):
         calls.append(args)
-        position = 3 if len(args) > 3 else None
-        seeds = list(args[3] if position else kwargs.get("seeds", range(10)))
-        other = [seed + 100 * len(calls) for seed in seeds]
-        args = (*args[:3], other, *args[4:]) if position else args
-        runs = old(*args, **(kwargs if position else kwargs | {"seeds": other}))
-        runs.scores.index = pd.Index(seeds, name="seed")
-        return runs
+        return train_with_other_seeds(100 * len(calls), old, args, kwargs)
 
 
 @mutant("07_case_study")
@@ -268,17 +287,22 @@ def all_seeds_are_the_same():
 @mutant("02_l2", "03_l1", "04_dropout", "05_data_augmentation", "06_early_stopping")
 def wrong_labels_are_right():
     @wrap(data, "load_mnist")
-    def clean(old, *args, label_noise=0.0, **kwargs):
-        return old(*args, **kwargs)
+    def clean(old, *args, **kwargs):
+        call = call_of(old, args, kwargs)
+        call.arguments["label_noise"] = 0.0
+        return old(*call.args, **call.kwargs)
 
 
 @mutant("01_overfitting", "07_case_study")
 def networks_are_judged_on_their_training_images():
+    def leak(mnist):
+        x, y = mnist.x_train, mnist.y_train
+        return mnist._replace(x_val=x, y_val=y, x_test=x, y_test=y)
+
     @wrap(data, "load_mnist")
     def leaked(old, *args, **kwargs):
         mnist = old(*args, **kwargs)
-        x, y = mnist.x_train, mnist.y_train
-        return mnist._replace(x_val=x, y_val=y, x_test=x, y_test=y)
+        return leak(mnist) if isinstance(mnist, data.Mnist) else [leak(draw) for draw in mnist]
 
 
 @mutant("01_overfitting", "06_early_stopping", "08_choosing_the_strength")
@@ -334,9 +358,9 @@ def change_scores(change):
     """Let `change(scores)` alter the table that chapters 8 and 9 read, in place."""
 
     @wrap(results, "load_results")
-    def changed(old, name="scores", folder=None):
-        table = old(name, folder)
-        if name == "scores":
+    def changed(old, *args, **kwargs):
+        table = old(*args, **kwargs)
+        if call_of(old, args, kwargs).arguments["name"] == "scores":
             change(table)
         return table
 
@@ -398,9 +422,9 @@ def log_loss_is_the_share_of_errors():
 @mutant("08_choosing_the_strength")
 def all_strengths_of_a_technique_are_the_same():
     def change(scores):
-        for _, rows in scores.groupby(["images", "wrong", "technique"]):
+        for _, rows in scores.groupby(["n_train", "label_noise", "technique"]):
             first = rows[rows["strength"] == rows["strength"].iloc[0]][SCORES].to_numpy()
-            scores.loc[rows.index, SCORES] = np.tile(first, (6, 1))
+            scores.loc[rows.index, SCORES] = np.tile(first, (rows["strength"].nunique(), 1))
 
     change_scores(change)
 
@@ -433,11 +457,11 @@ def two_techniques_have_the_scores_of_one():
 @mutant("09_which_technique_when", "10_article_on_trial")
 def few_images_are_taken_for_many():
     def change(scores):
-        if scores["images"].nunique() == 1:  # the article's networks
+        if scores["n_train"].nunique() == 1:  # the article's networks
             return
-        five = scores["seed"] < scores.loc[scores["images"] == 42_000, "seed"].nunique()
+        five = scores["seed"] < scores.loc[scores["n_train"] == 42_000, "seed"].nunique()
         for taken, given in ((1_000, 10_000), (3_000, 42_000)):
-            few, many = ((scores["images"] == n) & five for n in (taken, given))
+            few, many = ((scores["n_train"] == n) & five for n in (taken, given))
             few_scores = scores.loc[few, SCORES].to_numpy()
             scores.loc[few, SCORES] = scores.loc[many, SCORES].to_numpy()
             scores.loc[many, SCORES] = few_scores
@@ -461,9 +485,9 @@ def training_scores_are_those_of_the_test():
 @mutant("10_article_on_trial")
 def stored_curves_only_rise_after_their_first_low():
     @wrap(results, "load_results")
-    def changed(old, name="scores", folder=None):
-        table = old(name, folder)
-        if name == "curves":
+    def changed(old, *args, **kwargs):
+        table = old(*args, **kwargs)
+        if call_of(old, args, kwargs).arguments["name"] == "curves":
             for curve in table["val_log_loss"]:
                 low = int(np.argmax(np.diff(curve) > 0))
                 curve[low:] = np.maximum.accumulate(curve[low:])
@@ -528,12 +552,12 @@ def seeds_scatter_five_times_as_much():
 
 @mutant("11_bug_museum")
 def every_repair_is_accepted():
-    museum.fault = lambda name, program: None
+    museum.fault = lambda *args: None
 
 
 @mutant("11_bug_museum")
 def every_repair_is_refused():
-    museum.fault = lambda name, program: "it is not the book's"
+    museum.fault = lambda *args: "it is not the book's"
 
 
 # The page on ten seeds at once
@@ -548,15 +572,25 @@ def seeds_are_mixed_up():
         return old(np.roll(a, 1, axis=0), b)
 
     @wrap(tf, "vectorized_map")
-    def mixed(old, function, pairs):
-        return old(function, (pairs[0], tf.roll(pairs[1], 1, axis=0)))
+    def mixed(old, function, stacks, **kwargs):
+        if by_notebook():
+            stacks = stacks[0], tf.roll(stacks[1], 1, axis=0)
+        return old(function, stacks, **kwargs)
+
+    @wrap(training, "train_seeds")
+    def exchanged(old, *args, **kwargs):
+        runs = old(*args, **kwargs)
+        runs.history = {name: np.roll(rows, 1, axis=0) for name, rows in runs.history.items()}
+        return runs
 
 
 @mutant("ten_seeds")
 def no_network_is_stacked():
-    @wrap(training, "_check_stackable")
-    def refuse(old, models):
-        raise training._NotStackableError("a mutant refuses every network")
+    from utils import seed_graph
+
+    @wrap(seed_graph, "check_stackable")
+    def refuse(old, *args, **kwargs):
+        raise seed_graph.NotStackableError("a mutant refuses every network")
 
 
 @mutant("ten_seeds")
@@ -585,94 +619,44 @@ def record(log):
     evidence.claim = claim
 
 
-def claims(chapter):
-    """Return the texts of a chapter's claims, in order."""
-    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
-    calls = [
-        node
-        for cell in notebook.cells
-        if cell.cell_type == "code" and "claim(" in cell.source
-        for node in ast.walk(ast.parse(cell.source))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim"
-    ]
-    return [ast.literal_eval(call.args[0]) for call in calls]
-
-
-def execute(chapter, prelude, change=str, **options):
-    """Run some code and then a chapter's own in a new kernel; return the executed notebook.
+def observe(chapter, setup, change=str):
+    """Execute a chapter after some code; return, for each claim it comes to, (holds, slack).
 
     `change` makes the code that is run of the code of each cell.
     """
-    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
-    code = [change(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (prelude, *code)]
-    where = {"metadata": {"path": ROOT / "chapters"}}
-    return NotebookClient(notebook, timeout=None, resources=where, **options).execute()
-
-
-def observe(chapter, setup, change=str):
-    """Execute a chapter after some code; return, for each claim it comes to, (holds, slack)."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "claims")
         log.touch()
-        prelude = (
-            f"import sys\nsys.path.append({str(ROOT / 'tests')!r})\n"
-            f"import mutants\nmutants.record({str(log)!r})\n{setup}"
-        )
-        notebook = execute(chapter, prelude, change, allow_errors=True)
+        prelude = f"from tools import mutants\nmutants.record({str(log)!r})\n{setup}"
+        code = [prelude, *(change(cell.source) for cell in cells(read(chapter), "code"))]
+        notebook = execute(new_notebook(cells=list(map(new_code_cell, code))), allow_errors=True)
         held = dict(json.loads(line) for line in log.read_text("utf-8").splitlines())
         if not held:
-            outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+            outputs = [output for cell in notebook.cells for output in cell.outputs]
             errors = [output.evalue for output in outputs if output.output_type == "error"]
             raise RuntimeError(f"{chapter} comes to no claim after {setup}: {errors[:1]}")
     return held
 
 
 def judge(chapter, name):
-    """Execute a chapter with a mutant; return a row per claim: whether it killed the mutant.
+    """Execute a chapter with a mutant; return, for each claim, whether it killed the mutant.
 
     Without a name nothing is changed, and no claim should fail.
     """
     held = observe(chapter, f"mutants.apply({name!r})")
-    return [(chapter, name, text, held.get(text, [None])[0] is False) for text in claims(chapter)]
-
-
-def in_parallel(function, todo):
-    """Yield what a function returns for each tuple of arguments, as it comes, with progress."""
-    jobs = Parallel(max(1, os.cpu_count()), return_as="generator_unordered", batch_size=1)
-    done = jobs(delayed(function)(*arguments) for arguments in todo)
-    yield from tqdm(done, total=len(todo), unit="chapter", disable=None)
+    return {text: held.get(text, [None])[0] is False for text in claims(chapter)}
 
 
 def main(words):
     """Run what is missing of the table, and return the exit status."""
-    columns = ["chapter", "mutant", "claim", "killed"]
-    table = pd.read_csv(FILE) if FILE.exists() else pd.DataFrame(columns=columns)
-    done = {
-        (chapter, name)
-        for (chapter, name), rows in table.groupby(["chapter", "mutant"])
-        if rows["claim"].to_list() == claims(chapter)
-    }
-    pairs = [(chapter, name) for name, (_, chapters) in MUTANTS.items() for chapter in chapters]
-    todo = [
-        pair
-        for pair in pairs
-        if pair not in done and (not words or any(word in " ".join(pair) for word in words))
-    ]
-    for rows in in_parallel(judge, todo):
-        new = pd.DataFrame(rows, columns=columns)
-        replaced = (table["chapter"] == rows[0][0]) & (table["mutant"] == rows[0][1])
-        table = pd.concat([table[~replaced], new], ignore_index=True)
-        table = table.sort_values(columns[:2], kind="stable")
-        write_atomically(FILE, table.to_csv(index=False).encode())
-    alive = table.groupby(["chapter", "mutant"])["killed"].any()
-    weak = table.groupby(["chapter", "claim"])["killed"].any()
-    for (chapter, name), killed in alive.items():
-        if not killed:
-            print(f"{chapter}: no claim notices that {name}")
-    for (chapter, text), killed in weak.items():
-        if not killed:
-            print(f"{chapter}: no mutant breaks “{text}”")
+    jobs = [(c, name, "killed") for name, (_, chapters) in MUTANTS.items() for c in chapters]
+    table = fill_table(FILE, KEY, jobs, lambda chapter, name, _: judge(chapter, name), words)
+    alive = table["killed"].groupby(["chapter", "mutant"]).any()
+    weak = table["killed"].groupby(["chapter", "claim"]).any()
+    for chapter, name in alive.index[~alive]:
+        print(f"{chapter}: no claim notices that {name}")
+    for chapter, text in weak.index[~weak]:
+        print(f"{chapter}: no mutant breaks “{text}”")
     print(f"{alive.sum()} of {len(alive)} mutants and {weak.sum()} of {len(weak)} claims killed")
     return int(not (alive.all() and weak.all()))
 
