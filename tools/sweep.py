@@ -74,7 +74,9 @@ def run_cell(cell, budget):
         stopping, rules = options.pop("stopping", None), []
         if stopping:
             rules = [keras.callbacks.EarlyStopping(**stopping, restore_best_weights=True)]
-        runs = train_seeds(lambda: network(**options), mnist, epochs, seeds, callbacks=rules)
+        runs = train_seeds(
+            lambda: network(**options), mnist, epochs, seeds, callbacks=rules, keep_models=False
+        )
     except (MemoryError, BookError, tf.errors.OpError, ValueError) as error:
         return record | {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
     finally:
