@@ -105,7 +105,7 @@ def a_shared_draw(monkeypatch):
     old = seed_graph.SeedGraph._stacked
 
     def same(self, attribute):
-        stacks = old(self, attribute)
+        stacks = list(old(self, attribute))
         seeds = [np.issubdtype(stack.dtype, np.integer) for stack in stacks]
         return [np.stack([s[0]] * len(s)) if i else s for s, i in zip(stacks, seeds, strict=True)]
 

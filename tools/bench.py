@@ -28,8 +28,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tools.tables import machine
 from utils.data import load_mnist, write_atomically
-from utils.results import RESULTS, machine
+from utils.results import RESULTS
 
 FILE = RESULTS / "bench.json"
 BATCH, SEEDS, N_VAL = 128, 10, 1_000

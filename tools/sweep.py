@@ -28,9 +28,10 @@ import tensorflow as tf
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
+from tools.tables import machine
 from utils import BookError
 from utils.data import load_mnist, write_atomically
-from utils.results import KEY, METRICS, RESULTS, load_results, machine
+from utils.results import KEY, METRICS, RESULTS, load_results
 from utils.techniques import (
     ARTICLE,
     ARTICLE_BUDGET,

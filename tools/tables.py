@@ -1,7 +1,10 @@
-"""Fill a table of what the claims of notebooks did: run what is missing, keep what is there."""
+"""Tables that take long: what is missing of them is run, and on what machine is noted."""
 
+import importlib.metadata
 import os
+import platform
 import sys
+from pathlib import Path
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -84,3 +87,15 @@ def _write(file, key, jobs, texts, table):
         columns,
     ).dropna(axis=1, how="all")
     write_atomically(file, frame.to_csv(float_format="%.4g").encode())
+
+
+def machine(*packages):
+    """Return what long measurements note beside their date: processor and versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
+    models = [line.split(": ")[-1] for line in lines if line.startswith("model name")]
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {
+        "processor": f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores",
+        "versions": versions | {"python": platform.python_version()},
+    }

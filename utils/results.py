@@ -1,9 +1,6 @@
 """The tables that a sweep leaves behind, and how they are read."""
 
-import importlib.metadata
 import io
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -45,15 +42,3 @@ def load_results(name="scores", folder=None):
             f"{file} is damaged: restore it with git, or delete {file.parent} to train all anew."
         )
     return table
-
-
-def machine(*packages):
-    """Return what long measurements note beside their date: processor and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
-    models = [line.split(": ")[-1] for line in lines if line.startswith("model name")]
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {
-        "processor": f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores",
-        "versions": versions | {"python": platform.python_version()},
-    }

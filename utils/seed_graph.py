@@ -233,9 +233,9 @@ class SeedGraph:
         return {"trainable_variables": self.weights, "non_trainable_variables": self.state}
 
     def _stacked(self, attribute):
-        """Return the models' variables, stacked along a new first axis of seeds."""
-        variables = zip(*(getattr(model, attribute) for model in self.models), strict=True)
-        return [np.stack([np.asarray(v) for v in same]) for same in variables]
+        """Yield the models' variables, stacked along a new first axis of seeds."""
+        for same in zip(*(getattr(model, attribute) for model in self.models), strict=True):
+            yield np.stack([np.asarray(variable) for variable in same])
 
     def _new_optimizer(self, weights):
         """Return the models' optimizer, untrained, for these weights."""
@@ -415,47 +415,39 @@ class SeedGraph:
         The last seed is looked at, on a mini-batch of training and one of validation images.
         Afterwards all is as before.
         """
-        seed = len(self.models) - 1
-        batch = tuple(self._in_order(order[:, : self.batch_size], group))
-        start, gradients, *theirs = self._by_keras(seed, *(i[seed] for i in batch), group)
-        self._reset_totals()
-        self._train(*map(tf.constant, batch))
-        ours = [self._of_seed(seed)]
-        self.evaluate("val", group, self.batch_size)
-        ours.append(self._of_seed(seed))
-        self.start(self.models)
-        for word, values, wanted in zip(("training", "validation"), ours, theirs, strict=True):
-            if not _close(values, wanted, start, gradients):
-                raise NotStackableError(f"the first {word} batch ends otherwise than in `fit`")
-
-    def _of_seed(self, i):
-        """Return the values of all variables of one seed, in the order of `_by_keras`."""
-        stacked = [*self.weights, *self.state, *self.totals]
-        values = [np.asarray(variable[i]) for variable in stacked]
-        own = [v[i] if len(v.shape) else v for v in self.optimizer.variables]
-        return values + [np.asarray(value) for value in own]
-
-    def _by_keras(self, i, rows, label_rows, group):
-        """Return a seed's variables before and after Keras's own first steps, and undo these."""
-        model, val = self.models[i], self.splits["val"]
-        train = self.splits["train"].gather(rows, label_rows)
-        complete(model, *train)
+        seed, model, val = len(self.models) - 1, self.models[-1], self.splits["val"]
+        rows, label_rows = self._in_order(order[:, : self.batch_size], group)
+        train_batch = self.splits["train"].gather(rows[seed], label_rows[seed])
+        mine = 0 if len(val.rows) == 1 else range(len(val.rows))[group][seed]
+        val_batch = val.gather(*(i[mine, : self.batch_size] for i in (val.rows, val.label_rows)))
+        complete(model, *train_batch)
         model.optimizer.build(model.trainable_variables)
-        variables = model.trainable_variables + model.non_trainable_variables
-        variables += [*model.metrics_variables, *model.optimizer.variables]
-        seed = 0 if len(val.rows) == 1 else range(len(val.rows))[group][i]
-        batch = val.rows[seed, : self.batch_size], val.label_rows[seed, : self.batch_size]
+        ours = [*self.weights, *self.optimizer.variables], [*self.state, *self.totals]
+        theirs = (
+            [*model.trainable_variables, *model.optimizer.variables],
+            model.non_trainable_variables + model.metrics_variables,
+        )
         model.reset_metrics()
-        start, gradients = _copies(variables), []
+        start, gradients = [[v.numpy().copy() for v in part] for part in theirs], []
+
         with _seen(model.optimizer, gradients):
-            model.train_step(train)
-        trained = _copies(variables)
+            model.train_step(train_batch)
+        self._reset_totals()
+        self._train(tf.constant(rows), tf.constant(label_rows))
+        trained = _close(ours[0], theirs[0], start[0], seed, gradients)
+        trained = trained and _close(ours[1], theirs[1], start[1], seed)
         model.reset_metrics()
-        model.test_step(val.gather(*batch))
-        evaluated = _copies(variables)
-        for variable, value in zip(variables, start, strict=True):
-            variable.assign(value)
-        return start, gradients, trained, evaluated
+        model.test_step(val_batch)
+        self.evaluate("val", group, self.batch_size)
+        evaluated = _close(ours[1], theirs[1], start[1], seed)
+
+        for variables, values in zip(theirs, start, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        self.start(self.models)
+        if not (trained and evaluated):
+            word = "validation" if trained else "training"
+            raise NotStackableError(f"the first {word} batch ends otherwise than in `fit`")
 
 
 @contextlib.contextmanager
@@ -475,10 +467,6 @@ def _seen(optimizer, gradients):
         del optimizer.apply_gradients
 
 
-def _copies(variables):
-    return [variable.numpy().copy() for variable in variables]
-
-
 def _traced(function, *signature):
     """Return the graph of a function; TensorFlow warns where many are traced at a call."""
     return tf.function(function, signature, autograph=False).get_concrete_function()
@@ -494,14 +482,15 @@ def _as_tensors(splits):
     }
 
 
-def _close(ours, theirs, start, gradients):
-    """Tell whether the variables of two steps from `start` differ by rounding only.
+def _close(ours, theirs, start, seed, gradients=()):
+    """Tell whether a seed's variables and Keras's differ by rounding only, on the way from `start`.
 
     The weights come first. Where a weight's gradient is rounding itself, an optimizer such as
     Adam turns it into a step of any sign, and the weight is left out.
     """
     largest = max((np.abs(g).max() for g in gradients if g is not None), default=0)
-    for i, (a, b, before) in enumerate(zip(ours, theirs, start, strict=True)):
+    for i, (own, their, before) in enumerate(zip(ours, theirs, start, strict=True)):
+        a, b = np.asarray(own[seed] if len(own.shape) > len(before.shape) else own), their.numpy()
         if not np.issubdtype(b.dtype, np.inexact):
             if not np.array_equal(a, b):
                 return False

@@ -1,7 +1,7 @@
 """Train one Keras network from many seeds, side by side in one graph."""
 
-import contextlib
 import copy
+import functools
 import gc
 import itertools
 import math
@@ -73,19 +73,21 @@ def train_seeds(
     images, for other callbacks, for data sets whose sizes differ, and for a `build_model` that
     returns something other than a new, compiled Keras model.
     """
+    _spare_what_is_there()
     seeds, callbacks = _check(seeds, epochs, batch_size, callbacks)
     splits = _splits(mnist, seeds)
     models, states = _build_all(build_model, seeds, splits["train"])
     arguments = seeds, splits, epochs, batch_size, callbacks
-    with _young_garbage_only():
-        try:
-            seed_graph.check_stackable(models)
-            history, scores = _train_side_by_side(models, *arguments, keep_models)
-        except NotStackableError as reason:
-            print(f"train_seeds: {reason}, so the seeds are trained by `fit`, one after the other.")
-            history, scores = _train_one_by_one(models, states, *arguments)
-    scores = pd.DataFrame(scores, index=pd.Index(seeds, name="seed"))
-    return Runs(history, scores, models if keep_models else [], technique)
+    try:
+        seed_graph.check_stackable(models)
+        history, scores = _train_side_by_side(models, *arguments, keep_models)
+    except NotStackableError as reason:
+        print(f"train_seeds: {reason}, so the seeds are trained by `fit`, one after the other.")
+        history, scores = _train_one_by_one(models, states, *arguments)
+    if not keep_models:
+        models.clear()
+    gc.collect()  # graphs, models and their variables refer to each other
+    return Runs(history, pd.DataFrame(scores, pd.Index(seeds, name="seed")), models, technique)
 
 
 def _check(seeds, epochs, batch_size, callbacks):
@@ -207,17 +209,11 @@ def _build(build_model, seed, batch):
     return model
 
 
-@contextlib.contextmanager
-def _young_garbage_only():
-    """Collect, at the end, only what was left inside: TensorFlow has a million older objects."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-        gc.collect(0)
+@functools.cache
+def _spare_what_is_there():
+    """Let no collection of garbage look at TensorFlow's million objects again: they stay."""
+    gc.collect()
+    gc.freeze()
 
 
 def _train_side_by_side(models, seeds, splits, epochs, batch_size, callbacks, keep_models):
