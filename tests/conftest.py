@@ -34,7 +34,8 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     """Begin with the longest files, then run the notebooks, so that two workers end together."""
-    first = ("test_lab", "test_sweep", "test_results", "test_mutants")
+    names = "lab sweep results mutants training seed_graph museum matrix"
+    first = {f"test_{name}" for name in names.split()}
 
     def turn(item):
         return 0 if item.path.stem in first else 1 if item.path.suffix == ".ipynb" else 2

@@ -39,6 +39,7 @@ def made_up(tmp_path, monkeypatch):
     return "made_up"
 
 
+@pytest.mark.notebook
 def test_a_claim_that_fails_kills_and_one_that_is_not_reached_does_not(made_up):
     held = {"Two is the larger one.": False, "It has a name.": False}
     assert mutants.judge(made_up, None) == held
@@ -46,6 +47,7 @@ def test_a_claim_that_fails_kills_and_one_that_is_not_reached_does_not(made_up):
     assert mutants.judge(made_up, "a step goes past zero") == killed
 
 
+@pytest.mark.notebook
 def test_a_chapter_without_a_claim_in_sight_is_an_error(made_up):
     with pytest.raises(RuntimeError, match=r"made_up comes to no claim after 1 / 0.*division"):
         mutants.observe(made_up, "1 / 0", lambda source: "")
