@@ -27,6 +27,7 @@ HOOKS += ("make_train_function", "make_test_function")
 APART = {"Sequential", "InputLayer", "Flatten", "Dense", "Dropout", "BatchNormalization"}
 AVERAGED = {"sum_over_batch_size", "sparse_categorical_crossentropy", "categorical_crossentropy"}
 APART |= {"Conv2D", "MaxPooling2D", "RandomFlip", "RandomRotation", "RandomTranslation"}
+SOME = 2_000  # images at least of those that are evaluated at a time
 ROUNDING = 1e-5  # of the largest gradient: what is smaller may be no gradient at all
 ROWS = tf.TensorSpec([None, None], tf.int64)  # of images or labels: (seeds or 1, any number)
 CLOSE = 2e-3  # of the first step, by which graph and `fit` may differ: float32 leaves 1e-4
@@ -338,7 +339,8 @@ class SeedGraph:
         """Return the function that adds a split to the metric totals, traced once per kind."""
         shared = len(split.rows) == 1
         shapes = [[None, *array.shape[1:]] for array in (split.pixels, split.labels)]
-        kind = shared, split.scale, str(shapes), split.pixels.dtype, split.labels.dtype
+        types = [tf.as_dtype(array.dtype) for array in (split.pixels, split.labels)]
+        kind = shared, split.scale, str(shapes), *types
         if kind not in self._evaluators:
 
             def evaluate(pixels, labels, rows, label_rows):
@@ -353,7 +355,7 @@ class SeedGraph:
                 seeds = 1 if shared else len(self.models)
                 self._in_batches(step, rows, label_rows, seeds, self.evaluation_batch)
 
-            specs = [tf.TensorSpec(shapes[0], kind[3]), tf.TensorSpec(shapes[1], kind[4])]
+            specs = map(tf.TensorSpec, shapes, types)
             self._evaluators[kind] = _traced(evaluate, *specs, ROWS, ROWS)
         return self._evaluators[kind]
 
@@ -379,12 +381,20 @@ class SeedGraph:
 
     def evaluate(self, name, group, first=None):
         """Return each metric on a split, on the first images only where asked, for each seed."""
-        split = self.splits[name]
-        if len(split.rows) == 1:
-            group = slice(None)
+        split, size = (
+            self.splits[name],
+            self.evaluation_batch * math.ceil(SOME / self.evaluation_batch),
+        )
+        run = self._evaluator(split)
         self._reset_totals()
-        rows = (tf.constant(index[group, :first]) for index in (split.rows, split.label_rows))
-        self._evaluator(split)(split.pixels, split.labels, *rows)
+        if len(split.rows) > 1:
+            rows = (tf.constant(index[group, :first]) for index in (split.rows, split.label_rows))
+            run(split.pixels, split.labels, *rows)
+        else:  # some at a time, as the test images are many
+            for start in range(0, first or split.rows.size, size):
+                part = slice(start, min(start + size, first or split.rows.size))
+                rows = tf.range(part.stop - start, dtype=tf.int64)[None]
+                run(tf.constant(split.pixels[part]), tf.constant(split.labels[part]), rows, rows)
         return self._results(f"{name}_")
 
     def _reset_totals(self):
@@ -473,12 +483,13 @@ def _traced(function, *signature):
 
 
 def _as_tensors(splits):
-    """Return the splits with tensors for arrays, one for what several splits share."""
-    arrays = {id(a): a for split in splits.values() for a in (split.pixels, split.labels)}
+    """Return the splits with tensors for arrays, one for what several share, but for the test."""
+    often = {name: split for name, split in splits.items() if name != "test"}
+    arrays = {id(a): a for split in often.values() for a in (split.pixels, split.labels)}
     tensors = {key: tf.constant(array) for key, array in arrays.items()}
-    return {
+    return splits | {
         name: split._replace(pixels=tensors[id(split.pixels)], labels=tensors[id(split.labels)])
-        for name, split in splits.items()
+        for name, split in often.items()
     }
 
 
