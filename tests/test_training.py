@@ -294,6 +294,25 @@ def test_an_error_of_the_reader_is_the_one_of_fit(tiny):
         train_seeds(wrong, tiny, 1, [0], 16)
 
 
+IMPORTED = """
+import gc, logging, random, sys
+import keras, matplotlib, tensorflow
+def state():
+    logger = logging.getLogger("tensorflow")
+    eager = tensorflow.config.functions_run_eagerly()
+    return gc.get_freeze_count(), gc.isenabled(), logger.level, eager, random.getstate()
+before = state()
+from utils import data, evidence, museum, plots, results, seed_graph, techniques, training
+print(state() == before)
+"""
+
+
+def test_an_import_has_no_effect():
+    command = [sys.executable, "-c", IMPORTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 def no_model():
     return None
 
