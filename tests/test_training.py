@@ -238,6 +238,20 @@ def test_draws_of_mnist_are_one_data_set_per_seed():
     np.testing.assert_allclose(shared.scores, listed.scores, rtol=1e-5)
 
 
+def test_names_that_differ_from_seed_to_seed(tiny, capsys):
+    """What `build_model` makes beside the model, at its first call, shifts Keras's names."""
+    beside = keras.Sequential([layers.Dense(2)])
+
+    def build():
+        beside(tiny.x_train[:1].reshape(1, 4))
+        return network()()
+
+    runs = train_seeds(build, tiny, 1, FIVE, 16)
+    assert not capsys.readouterr().out
+    expected = train_seeds(network(), tiny, 1, FIVE, 16)
+    np.testing.assert_array_equal(runs.history["loss"][1:], expected.history["loss"][1:])
+
+
 def test_models_are_kept_unless_they_are_not_wanted(tiny):
     kept, left = (train_seeds(network(), tiny, 1, FIVE, 16, keep_models=k) for k in (True, False))
     assert len(kept.models) == 5 and left.models == []
