@@ -135,16 +135,6 @@ class EvaluationNoise(OwnNoise):
         return super().call(x, training=True)
 
 
-class GlobalNoise(layers.Layer):
-    def call(self, x, training=False):
-        return x + keras.random.normal((8,)) if training else x
-
-
-class TensorFlowNoise(layers.Layer):
-    def call(self, x, training=False):
-        return x + tf.random.normal((8,)) if training else x
-
-
 class Counting(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -333,10 +323,6 @@ def own_loss(y_true, y_pred):
     return keras.ops.sum(keras.ops.square(y_true - y_pred), axis=-1) ** 1.5
 
 
-def random_loss(y_true, y_pred):
-    return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1) * tf.random.uniform(())
-
-
 def log_loss():
     return metrics.SparseCategoricalCrossentropy(name="log_loss")
 
@@ -409,8 +395,6 @@ CASES = {
         }.items()
     },
     "no config": Case(network(kernel_regularizer=SilentRegularizer()), "cannot be compared"),
-    "global noise": Case(network(GlobalNoise), "random numbers"),
-    "TensorFlow noise": Case(network(TensorFlowNoise), "random numbers"),
     "counting": Case(network(Counting), "keeps state"),
     "shrinking": Case(network(Shrinking), "trainable weights"),
     "spectral": Case(
@@ -517,7 +501,6 @@ CASES = {
         network(loss=losses.SparseCategoricalCrossentropy(reduction="sum"), opt="sgd")
     ),
     "logits": Case(network(loss=losses.SparseCategoricalCrossentropy(from_logits=True))),
-    "random loss": Case(network(loss=random_loss), "random numbers", ONE_HOT),
     # metrics
     "no metric": Case(network(score=())),
     "log-loss": Case(network(score=(log_loss(), "accuracy"))),

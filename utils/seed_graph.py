@@ -393,8 +393,9 @@ class SeedGraph:
             rows = (tf.constant(index[group, :first]) for index in (split.rows, split.label_rows))
             run(split.pixels, split.labels, *rows)
         else:  # some at a time, as the test images are many
-            for start in range(0, first or split.rows.size, size):
-                part = slice(start, min(start + size, first or split.rows.size))
+            end = min(first or math.inf, split.rows.size)
+            for start in range(0, end, size):
+                part = slice(start, min(start + size, end))
                 rows = tf.range(part.stop - start, dtype=tf.int64)[None]
                 run(tf.constant(split.pixels[part]), tf.constant(split.labels[part]), rows, rows)
         return self._results(f"{name}_")
