@@ -78,7 +78,7 @@ def network(*middle, front=(), shape=(2, 2, 1), opt="adam", loss=CE, score=("acc
         stack += [layers.Dense(8, "relu", **more), *(make() for make in middle)]
         model = keras.Sequential([*stack, layers.Dense(3, activation="softmax")])
         optimizer = opt() if callable(opt) else opt
-        model.compile(optimizer, loss, metrics=[m() if isinstance(m, type) else m for m in score],
+        model.compile(optimizer, loss, metrics=[m if isinstance(m, str) else m() for m in score],
                       **compiling)  # fmt: skip
         return model
 
@@ -332,7 +332,7 @@ def stop(*args, **kwargs):
 
 
 def fast(**options):
-    return network(opt=lambda: optimizers.Adam(0.1), score=("accuracy", log_loss()), **options)
+    return network(opt=lambda: optimizers.Adam(0.1), score=("accuracy", log_loss), **options)
 
 
 adam = {
@@ -503,8 +503,8 @@ CASES = {
     "logits": Case(network(loss=losses.SparseCategoricalCrossentropy(from_logits=True))),
     # metrics
     "no metric": Case(network(score=())),
-    "log-loss": Case(network(score=(log_loss(), "accuracy"))),
-    "top 2": Case(network(score=(metrics.SparseTopKCategoricalAccuracy(2),))),
+    "log-loss": Case(network(score=(log_loss, "accuracy"))),
+    "top 2": Case(network(score=(lambda: metrics.SparseTopKCategoricalAccuracy(2),))),
     "own metric": Case(network(score=(OwnMetric,))),
     "weighted": Case(network(weighted_metrics=["accuracy"], score=())),
     **{
@@ -606,6 +606,7 @@ def by_fit(case, seed, build):
     """Return the model, history and scores of plain Keras, on the order of `train_seeds`."""
     mnist = case.data()
     x, y = (np.asarray(values) for values in mnist[:2])
+    keras.backend.clear_session()  # or metrics without a name are called otherwise
     keras.utils.set_random_seed(seed)
     model = build()
     rng = np.random.default_rng(seed)
@@ -669,10 +670,10 @@ def pytest_generate_tests(metafunc):
 def check(name):
     """Return how a case differs from `fit`, or None, and what was said."""
     case, said = CASES[name], io.StringIO()
-    keras.backend.clear_session()
     builds = [case.build() if isinstance(case.build, type) else case.build for _ in range(2)]
     theirs = [by_fit(case, seed, builds[0]) for seed in SEEDS]
     arguments = case.data(), case.epochs, SEEDS, case.batch_size, list(case.rules)
+    keras.backend.clear_session()
     with contextlib.redirect_stdout(said):
         runs = train_seeds(builds[1], *arguments)
     found = [differs((runs, row), their) for row, their in enumerate(theirs)]

@@ -443,20 +443,21 @@ class SeedGraph:
         model.reset_metrics()
         start, gradients = [[v.numpy().copy() for v in part] for part in theirs], []
 
-        with _seen(model.optimizer, gradients):
-            model.train_step(train_batch)
-        self._reset_totals()
-        self._train(tf.constant(rows), tf.constant(label_rows))
-        trained = _close(ours[0], theirs[0], start[0], seed, gradients)
-        trained = trained and _close(ours[1], theirs[1], start[1], seed)
-        model.reset_metrics()
-        model.test_step(val_batch)
-        self.evaluate("val", group, self.batch_size)
-        evaluated = _close(ours[1], theirs[1], start[1], seed)
-
-        for variables, values in zip(theirs, start, strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+        try:
+            with _seen(model.optimizer, gradients):
+                model.train_step(train_batch)
+            self._reset_totals()
+            self._train(tf.constant(rows), tf.constant(label_rows))
+            trained = _close(ours[0], theirs[0], start[0], seed, gradients)
+            trained = trained and _close(ours[1], theirs[1], start[1], seed)
+            model.reset_metrics()
+            model.test_step(val_batch)
+            self.evaluate("val", group, self.batch_size)
+            evaluated = _close(ours[1], theirs[1], start[1], seed)
+        finally:
+            for variables, values in zip(theirs, start, strict=True):
+                for variable, value in zip(variables, values, strict=True):
+                    variable.assign(value)
         self.start(self.models)
         if not (trained and evaluated):
             word = "validation" if trained else "training"
