@@ -34,11 +34,11 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     """Begin with the longest files, then run the notebooks, so that two workers end together."""
-    names = "lab sweep results mutants training seed_graph museum matrix"
-    first = {f"test_{name}" for name in names.split()}
+    names = "lab mutants refresh training museum sweep seed_graph matrix results alarms"
+    turns = {f"test_{name}": turn for turn, name in enumerate(names.split())}
 
     def turn(item):
-        return 0 if item.path.stem in first else 1 if item.path.suffix == ".ipynb" else 2
+        return turns.get(item.path.stem, len(turns) + (item.path.suffix != ".ipynb"))
 
     items.sort(key=turn)
 
