@@ -24,10 +24,11 @@ MIXING = ("clipnorm", "global_clipnorm", "use_ema", "gradient_accumulation_steps
 HOOKS = ("fit", "evaluate", "train_step", "test_step", "reset_metrics", "get_metrics_result")
 HOOKS += ("make_train_function", "make_test_function")
 # Layers that answer an image alike whatever images are beside it, and keep nothing of it.
-APART = {"Sequential", "InputLayer", "Flatten", "Dense", "Dropout", "BatchNormalization"}
+APART = {"Sequential", "InputLayer", "Flatten", "Dense", "ReLU", "Dropout", "BatchNormalization"}
 AVERAGED = {"sum_over_batch_size", "sparse_categorical_crossentropy", "categorical_crossentropy"}
 APART |= {"Conv2D", "MaxPooling2D", "RandomFlip", "RandomRotation", "RandomTranslation"}
 SOME = 2_000  # images at least of those that are evaluated at a time
+FEW = 500  # images that are answered at a time
 ROUNDING = 1e-5  # of the largest gradient: what is smaller may be no gradient at all
 ROWS = tf.TensorSpec([None, None], tf.int64)  # of images or labels: (seeds or 1, any number)
 CLOSE = 2e-3  # of the first step, by which graph and `fit` may differ: float32 leaves 1e-4
@@ -232,6 +233,15 @@ class SeedGraph:
                 for i in np.flatnonzero(running):
                     getattr(self.models[i], attribute)[k].assign(values[i])
 
+    def copy(self):
+        """Return the stacked variables as arrays."""
+        return [np.asarray(variable).copy() for variable in (*self.weights, *self.state)]
+
+    def put(self, arrays):
+        """Give the stacked variables the values of arrays that `copy` returned."""
+        for variable, values in zip((*self.weights, *self.state), arrays, strict=True):
+            variable.assign(values)
+
     def _stacks(self):
         return {"trainable_variables": self.weights, "non_trainable_variables": self.state}
 
@@ -399,6 +409,36 @@ class SeedGraph:
                 rows = tf.range(part.stop - start, dtype=tf.int64)[None]
                 run(tf.constant(split.pixels[part]), tf.constant(split.labels[part]), rows, rows)
         return self._results(f"{name}_")
+
+    def answers(self, name, group):
+        """Return what the networks answer on a split, an array of shape (seeds, images, …)."""
+        split, parts = self.splits[name], []
+        shared = len(split.rows) == 1
+        rows, label_rows = (
+            index[0] if shared else index[group] for index in (split.rows, split.label_rows)
+        )
+        for start in range(0, rows.shape[-1], FEW):
+            some = slice(start, start + FEW)
+            images, _ = split.gather(rows[..., some], label_rows[..., some])
+            parts.append(self._answers[shared](images).numpy())
+        return np.concatenate(parts, axis=1)
+
+    @functools.cached_property
+    def _answers(self):
+        """Return the functions that run all seeds on each one's images, and on those of all."""
+
+        def run(images, shared):
+            def one(seed):
+                weights, state, *own = seed
+                x = images if shared else own[0]
+                return self.model.stateless_call(weights, state, x, training=False)[0]
+
+            stacks = [w.value for w in self.weights], _values(self.state)
+            return tf.vectorized_map(one, stacks if shared else (*stacks, images), warn=False)
+
+        return [
+            tf.function(functools.partial(run, shared=s), autograph=False) for s in (False, True)
+        ]
 
     def _reset_totals(self):
         for total, zero in zip(self.totals, self.zeros, strict=True):

@@ -5,7 +5,8 @@ import functools
 import gc
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -25,18 +26,24 @@ class Runs:
     """What `train_seeds` returns: one training run per seed.
 
     `history` maps each metric that `fit` would record ("loss", "val_accuracy", …) to an array
-    of shape (seeds, epochs), NaN after the epoch at which a seed stopped. `scores` has a row
-    per seed: the number of epochs trained and, of the weights that the seed ended with, each
-    metric on the training, validation and test images, with dropout and augmentation off.
-    `models` holds the trained Keras models in the order of `scores.index`, or nothing where they
-    were not to be kept; their optimizers are as they were compiled. `technique` is what the
-    figures take their colour from.
+    of shape (seeds, epochs), NaN after the epoch at which a seed stopped, and without validation.
+    `scores` has a row per seed: the number of epochs trained and, of the weights that the seed
+    ended with, each metric on the training, validation and test images, with dropout and
+    augmentation off. `models` holds the trained Keras models in the order of `scores.index`, or
+    nothing where they were not to be kept; their optimizers are as they were compiled.
+    `technique` is what the figures take their colour from.
+
+    `best["val_accuracy"]`, where it was asked for, is the same runs with the scores and answers
+    that each seed had at its best epoch by that metric. `answers["test"]`, too, is an array of
+    shape (seeds, images, classes).
     """
 
     history: dict
     scores: pd.DataFrame
     models: list
     technique: str = "none"
+    best: dict = field(default_factory=dict)
+    answers: dict = field(default_factory=dict)
 
 
 def train_seeds(
@@ -49,6 +56,9 @@ def train_seeds(
     *,
     technique="none",
     keep_models=True,
+    validation_freq=1,
+    best=(),
+    answers=(),
 ):
     """Train the model that `build_model()` returns once per seed, all seeds at once.
 
@@ -63,6 +73,11 @@ def train_seeds(
     `mnist` may also be one data set per seed, all of the same size: what
     `load_mnist(draws=…)` returns, or a list.
 
+    `validation_freq` is that of `fit`: how many epochs from one validation to the next. `best`
+    lists validation metrics by whose best epoch the runs are to be scored as well, those called
+    …accuracy by the highest value and others by the lowest; `answers` lists the splits ("train",
+    "val", "test") for which the networks' outputs are to be kept.
+
     Before training, a first mini-batch is computed by Keras, too. Where it ends otherwise, and
     for what cannot be stacked (a `train_step` of one's own, an optimizer that mixes weights, a
     layer with state or randomness that Keras does not know), the seeds are trained by `fit`, one
@@ -74,25 +89,50 @@ def train_seeds(
     returns something other than a new, compiled Keras model.
     """
     _spare_what_is_there()
-    seeds, callbacks = _check(seeds, epochs, batch_size, callbacks)
+    numbers = {"epochs": epochs, "batch_size": batch_size, "validation_freq": validation_freq}
+    seeds, callbacks = _check(seeds, callbacks, **numbers)
+    if best and validation_freq > epochs:
+        raise BookError(f"best={best!r}: in {epochs} epochs there is no validation.")
     splits = _splits(mnist, seeds)
     models, states = _build_all(build_model, seeds, splits["train"])
-    arguments = seeds, splits, epochs, batch_size, callbacks
+    plan = _Plan(epochs, batch_size, callbacks, validation_freq, tuple(best), tuple(answers))
     try:
         seed_graph.check_stackable(models)
-        history, scores = _train_side_by_side(models, *arguments, keep_models)
+        history, ends = _train_side_by_side(models, seeds, splits, plan, keep_models)
     except NotStackableError as reason:
         print(f"train_seeds: {reason}, so the seeds are trained by `fit`, one after the other.")
-        history, scores = _train_one_by_one(models, states, *arguments)
+        history, ends = _train_one_by_one(models, states, seeds, splits, plan)
     if not keep_models:
         models.clear()
     gc.collect()  # graphs, models and their variables refer to each other
-    return Runs(history, pd.DataFrame(scores, pd.Index(seeds, name="seed")), models, technique)
+    index = pd.Index(seeds, name="seed")
+    tables = [(pd.DataFrame(scores, index), outputs) for scores, outputs in ends]
+    (scores, outputs), *others = tables
+    at_best = {
+        metric: Runs(history, table, [], technique, answers=kept)
+        for metric, (table, kept) in zip(plan.best, others, strict=True)
+    }
+    return Runs(history, scores, models, technique, at_best, outputs)
 
 
-def _check(seeds, epochs, batch_size, callbacks):
+class _Plan(NamedTuple):
+    """How seeds are to be trained: arguments of `train_seeds`."""
+
+    epochs: int
+    batch_size: int
+    callbacks: list
+    validation_freq: int
+    best: tuple
+    answers: tuple
+
+    def validates(self, epoch):
+        """Tell whether `fit` looks at the validation images after this epoch, from 0 on."""
+        return (epoch + 1) % self.validation_freq == 0
+
+
+def _check(seeds, callbacks, **numbers):
     """Return the seeds and the callbacks as lists, or raise `BookError`."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+    for name, value in numbers.items():
         if not _whole(value, 1):
             raise BookError(f"{name}={value!r} is not a whole number of at least 1.")
     try:
@@ -216,41 +256,60 @@ def _spare_what_is_there():
     gc.freeze()
 
 
-def _train_side_by_side(models, seeds, splits, epochs, batch_size, callbacks, keep_models):
-    """Return history and scores of all seeds, trained in groups that fit in the memory."""
+def _train_side_by_side(models, seeds, splits, plan, keep_models):
+    """Return history and ends of all seeds, trained in groups that fit in the memory."""
     n_groups = math.ceil(len(models) * models[0].count_params() * 4 / GROUP_BYTES)
     size = math.ceil(len(models) / n_groups)
     graph, parts = None, []
-    with tqdm(total=n_groups * epochs, desc=f"{len(seeds)} seeds", disable=None) as progress:
+    with tqdm(total=n_groups * plan.epochs, desc=f"{len(seeds)} seeds", disable=None) as progress:
         for group in (slice(start, start + size) for start in range(0, len(models), size)):
             if graph is None or len(models[group]) < size:
-                graph = SeedGraph(models[group], splits, batch_size)
+                graph = SeedGraph(models[group], splits, plan.batch_size)
             else:
                 graph.start(models[group])
-            some = seeds[group], group, epochs, callbacks, keep_models, progress
-            parts.append(_train_group(graph, *some))
-    return ({k: np.concatenate([p[i][k] for p in parts]) for k in parts[0][i]} for i in (0, 1))
+            parts.append(_train_group(graph, seeds[group], group, plan, keep_models, progress))
+    return _joined(parts)
 
 
-def _train_group(graph, seeds, group, epochs, callbacks, keep_models, progress):
-    """Train the seeds of one graph; return their history and scores."""
+def _joined(parts):
+    """Return what groups of seeds gave, nested in tuples and dictionaries, as if by one group."""
+    if isinstance(parts[0], dict):
+        return {key: _joined([part[key] for part in parts]) for key in parts[0]}
+    if isinstance(parts[0], tuple):
+        return tuple(map(_joined, zip(*parts, strict=True)))
+    return np.concatenate(parts)
+
+
+def _train_group(graph, seeds, group, plan, keep_models, progress):
+    """Train the seeds of one graph; return their history and their ends.
+
+    An end is the scores and the answers of some weights: the last and, for each metric of
+    `plan.best`, those of the best epoch.
+    """
     models = graph.models
-    if callbacks:  # they look up whether a metric is to be high or low
+    if plan.callbacks:  # they look up whether a metric is to be high or low
         for model in models:
             seed_graph.complete(model, *graph.an_image)
-    rules = [[_attach(rule, model) for rule in callbacks] for model in models]
+    rules = [[_attach(rule, model) for rule in plan.callbacks] for model in models]
     generators = [np.random.default_rng(seed) for seed in seeds]
     history, running, trained = {}, np.ones(len(seeds), bool), np.zeros(len(seeds), int)
+    records = [_Best(metric, len(seeds)) for metric in plan.best]
 
-    for epoch in range(epochs):
+    for epoch in range(plan.epochs):
         order = np.stack([rng.permutation(graph.n_train) for rng in generators])
         if epoch == 0 and group.start == 0:
             graph.check_first_batch(order, group)
-        logs = graph.train(order, group) | graph.evaluate("val", group)
+        logs = graph.train(order, group)
+        if plan.validates(epoch):
+            logs |= graph.evaluate("val", group)
         for name, values in logs.items():
-            _rows(history, name, values, (len(seeds), epochs))[running, epoch] = values[running]
+            _rows(history, name, values, (len(seeds), plan.epochs))[running, epoch] = values[
+                running
+            ]
         trained[running] += 1
-        if callbacks or (keep_models and epoch == epochs - 1):
+        for record in records:
+            record.look(epoch, logs, running, graph.copy)
+        if plan.callbacks or (keep_models and epoch == plan.epochs - 1):
             graph.store(running)
         for i in np.flatnonzero(running):
             for rule in rules[i]:
@@ -262,12 +321,47 @@ def _train_group(graph, seeds, group, epochs, callbacks, keep_models, progress):
 
     for rule in itertools.chain(*rules):
         rule.on_train_end()
-    if callbacks:
+    if plan.callbacks:
         graph.load()  # a seed may have ended with earlier weights
-    scores = {"epochs": trained}
+    ends = [_end(graph, group, plan, trained)]
+    for record in records:
+        graph.put(record.arrays)
+        ends.append(_end(graph, group, plan, record.epochs))
+    return history, tuple(ends)
+
+
+def _end(graph, group, plan, epochs):
+    """Return the scores of the present weights, and the answers that are to be kept."""
+    scores = {"epochs": epochs}
     for split in ("train", "val", "test"):
         scores |= graph.evaluate(split, group)
-    return history, scores
+    return scores, {split: graph.answers(split, group) for split in plan.answers}
+
+
+class _Best:
+    """What each seed's network had learned at its best epoch by a validation metric."""
+
+    def __init__(self, metric, seeds):
+        self.metric, self.sign = metric, 1 if metric.endswith("accuracy") else -1
+        self.values, self.epochs = np.full(seeds, -np.inf), np.zeros(seeds, int)
+        self.arrays = None
+
+    def look(self, epoch, logs, running, copy):
+        """Keep what `copy()` returns, arrays with a row per seed, of those that are better now."""
+        if not any(name.startswith("val_") for name in logs):
+            return
+        if self.metric not in logs:
+            known = ", ".join(name for name in logs if name.startswith("val_"))
+            raise BookError(f"best={self.metric!r} is no validation metric: choose from {known}.")
+        values = self.sign * np.asarray(logs[self.metric])
+        better = running & (values > self.values)
+        if self.arrays is None:
+            better = running.copy()  # a first value may be NaN
+            self.arrays = copy()
+        elif better.any():
+            for kept, new in zip(self.arrays, copy(), strict=True):
+                kept[better] = new[better]
+        self.values[better], self.epochs[better] = values[better], epoch + 1
 
 
 def _attach(rule, model):
@@ -278,30 +372,58 @@ def _attach(rule, model):
     return rule
 
 
-def _train_one_by_one(models, states, seeds, splits, epochs, batch_size, callbacks):
-    """Return history and scores of all seeds, each trained by Keras's own `fit`."""
-    history, scores = {}, {}
+def _train_one_by_one(models, states, seeds, splits, plan):
+    """Return history and ends of all seeds, each trained by Keras's own `fit`."""
+    history, parts = {}, []
     for i, model in enumerate(tqdm(models, desc="seeds", disable=None)):
         seed_graph.restore_random_state(seeds[i], states[i])
         data = {name: split.of(i) for name, split in splits.items()}
+        records = [_Best(metric, 1) for metric in plan.best]
         log = model.fit(
-            _shuffled(*data["train"], batch_size, seeds[i]),
-            epochs=epochs,
+            _shuffled(*data["train"], plan.batch_size, seeds[i]),
+            epochs=plan.epochs,
             shuffle=False,
             verbose=0,
             validation_data=data["val"],
-            validation_batch_size=batch_size,
-            callbacks=[copy.copy(rule) for rule in callbacks],
+            validation_batch_size=plan.batch_size,
+            validation_freq=plan.validation_freq,
+            callbacks=[_looking(model, records), *(copy.copy(rule) for rule in plan.callbacks)],
         ).history
-        row = {"epochs": len(log["loss"])}
-        for split, (x, y) in data.items():
-            values = model.evaluate(x, y, batch_size, verbose=0, return_dict=True)
-            row |= {f"{split}_{name}": value for name, value in values.items()}
+        validated = range(plan.validation_freq - 1, len(log["loss"]), plan.validation_freq)
         for name, values in log.items():
-            _rows(history, name, values, (len(models), epochs))[i, : len(values)] = values
-        for name, value in row.items():
-            scores.setdefault(name, []).append(value)
-    return history, scores
+            epochs = list(validated if name.startswith("val_") else range(len(log["loss"])))
+            _rows(history, name, values, (len(models), plan.epochs))[i, epochs] = values
+        ends = [_end_of(model, data, plan, len(log["loss"]))]
+        last = model.get_weights()
+        for record in records:
+            model.set_weights([array[0] for array in record.arrays])
+            ends.append(_end_of(model, data, plan, *record.epochs))
+        model.set_weights(last)
+        parts.append(tuple(ends))
+    return history, _joined(parts)
+
+
+def _looking(model, records):
+    """Return a callback that shows the records a model's weights after each epoch."""
+
+    def look(epoch, logs):
+        for record in records:
+            some = {name: [value] for name, value in logs.items()}
+            record.look(
+                epoch, some, np.ones(1, bool), lambda: [w[None] for w in model.get_weights()]
+            )
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=look)
+
+
+def _end_of(model, data, plan, epochs):
+    """Return what `_end` does for a model by itself."""
+    scores = {"epochs": [epochs]}
+    for split, (x, y) in data.items():
+        values = model.evaluate(x, y, plan.batch_size, verbose=0, return_dict=True)
+        scores |= {f"{split}_{name}": [value] for name, value in values.items()}
+    kept = {s: model.predict(data[s][0], plan.batch_size, verbose=0)[None] for s in plan.answers}
+    return scores, kept
 
 
 def _rows(history, name, values, shape):
