@@ -24,23 +24,14 @@ from utils import BookError
 KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 CONNECT_SECONDS, DOWNLOAD_SECONDS = 5, 30
 SAMPLE_TEST = 1_500
-FULL = {  # array: (shape, SHA-256 of its bytes), in the original order
-    "x_train": (
-        (60_000, 28, 28),
-        "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-    ),
-    "y_train": (
-        (60_000,),
-        "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-    ),
-    "x_test": (
-        (10_000, 28, 28),
-        "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-    ),
-    "y_test": (
-        (10_000,),
-        "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-    ),
+RESERVED = 10_000  # of the 60,000 training images: no draw has them, see results/PROTOCOL.md
+SHAPES = {"x_train": (60_000, 28, 28), "y_train": (60_000,), "x_test": (10_000, 28, 28)}
+SHAPES |= {"y_test": (10_000,)}
+SHA256 = {  # of the arrays' bytes, in the original order
+    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
 SHARED = weakref.WeakValueDictionary()  # test images in use, by the checksum of their pixels
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
@@ -92,7 +83,7 @@ class Draws(Sequence):
         )
 
 
-def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None):
+def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None, *, reserved=False):
     """Return `n_train` training, `n_val` validation and all test images of MNIST.
 
     Sources, in this order: the file that `$MNIST_NPZ` names (in the format of Keras's
@@ -105,11 +96,15 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None):
     labels in [0, 1) that are replaced by another digit, drawn evenly from the nine wrong
     ones; validation and test labels are never touched.
 
+    Of MNIST's 60,000 training images 10,000 are in no draw. With `reserved`, they are returned as
+    the test images: the book does so once, to confirm what it found with others.
+
     With `draws=10`, ten such data sets are drawn from one source, by the seeds `seed`, `seed` + 1,
     …, and returned as `Draws`: `train_seeds` gives each of its seeds one of them.
 
     Raises `BookError` for a file that is missing, damaged or not MNIST, for more images than
-    there are, for a `label_noise` outside [0, 1), and for numbers that are no whole numbers.
+    there are, for a `label_noise` outside [0, 1), for numbers that are no whole numbers, and for
+    `reserved` images of the sample, which has none.
     """
     least = {"n_train": (n_train, 1), "n_val": (n_val, 1), "seed": (seed, 0)}
     if draws is not None:
@@ -123,15 +118,20 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None):
             "labels to make wrong, for example 0.2."
         )
     arrays, source = _find_source()
-    available = len(arrays["x_train"])
-    if n_train + n_val > available:
+    pool, kept_back = _pool(len(arrays["x_train"]))
+    if n_train + n_val > len(pool):
         raise BookError(
             f"n_train={n_train:,} and n_val={n_val:,} ask for {n_train + n_val:,} images, "
-            f"but {source} has {available:,} outside its test set: ask for fewer."
+            f"but {source} has {len(pool):,} to draw from: ask for fewer."
         )
+    if reserved:
+        if not len(kept_back):
+            raise BookError(f"reserved=True needs the full MNIST, and {source} has no such images.")
+        arrays = arrays | {f"{part}_test": arrays[f"{part}_train"][kept_back] for part in "xy"}
 
     many = [
-        _draw(arrays["y_train"], n_train, n_val, label_noise, seed + k) for k in range(draws or 1)
+        _draw(arrays["y_train"], pool, n_train, n_val, label_noise, seed + k)
+        for k in range(draws or 1)
     ]
     orders, labels = (np.stack(part) for part in zip(*many, strict=True))
     drawn = Draws(arrays, source, orders, labels, n_val)
@@ -140,10 +140,17 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None):
     return drawn[0] if draws is None else drawn
 
 
-def _draw(labels, n_train, n_val, label_noise, seed):
+def _pool(available):
+    """Return the indices of the images to draw from, and of those that are in no draw."""
+    order = np.random.default_rng(RESERVED).permutation(available)
+    n = RESERVED if available == 60_000 else 0
+    return np.sort(order[n:]), np.sort(order[:n])
+
+
+def _draw(labels, pool, n_train, n_val, label_noise, seed):
     """Return the indices of one draw's images, validation first, and their labels."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(labels))[: n_val + n_train]
+    order = rng.permutation(pool)[: n_val + n_train]
     labels = labels[order].astype("int64")
     wrong = n_val + rng.permutation(n_train)[: round(label_noise * n_train)]
     labels[wrong] = (labels[wrong] + rng.integers(1, 10, len(wrong))) % 10
@@ -202,10 +209,10 @@ def _read_npz(file, name, remedy):
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise refuse("is a single array and not an npz archive")
         with archive:
-            missing = [key for key in FULL if key not in archive]
+            missing = [key for key in SHAPES if key not in archive]
             if missing:
                 raise refuse(f"holds no array called {missing[0]}")
-            arrays = {key: archive[key] for key in FULL}
+            arrays = {key: archive[key] for key in SHAPES}
     except FileNotFoundError:
         raise refuse("does not exist") from None
     except IsADirectoryError:
@@ -223,13 +230,13 @@ def _read_npz(file, name, remedy):
             if pickled
             else "is not an npz archive"
         ) from None
-    for key, (shape, digest) in FULL.items():
+    for key, shape in SHAPES.items():
         array = arrays[key]
         if array.dtype != np.uint8:
             raise refuse(f"has {key} of type {array.dtype} instead of uint8")
         if array.shape != shape:
             raise refuse(f"has {key} of shape {array.shape} instead of {shape}")
-        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != digest:
+        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != SHA256[key]:
             raise refuse(f"has other content than MNIST in {key}")
     return arrays
 
