@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, special, stats
 
 from utils import BookError
 
@@ -179,6 +179,60 @@ def differences(scores, metric="accuracy"):
             row = {"n_train": n_train, "label_noise": label_noise, "technique": technique}
             rows.append(row | dataclasses.asdict(difference))
     return pd.DataFrame(rows)
+
+
+def chosen(search):
+    """Return what validation chooses: a row per setting, technique, end of training and metric.
+
+    `search` is `load_results("scores", "search")`. At the end "last" the choice is made twice, by
+    accuracy and by log-loss, and at each best epoch by the score that is best there. The best
+    mean over the pairs wins, and of equals the one with the lower learning rate.
+    """
+    ends = [("last", "accuracy"), ("last", "log_loss")]
+    ends += [("best accuracy", "accuracy"), ("best log-loss", "log_loss")]
+    key, parts = ["n_train", "label_noise", "technique"], []
+    for end, metric in ends:
+        rows = search[search["end"] == end]
+        means = rows.groupby([*key, "learning_rate", "strength"], sort=False)[f"val_{metric}"]
+        means = means.mean().sort_index(level="learning_rate", kind="stable")
+        best = (-means if metric == "log_loss" else means).groupby(key, sort=False).idxmax()
+        table = pd.DataFrame(list(best), columns=means.index.names)
+        parts.append(table.assign(end=end, metric=metric))
+    return pd.concat(parts, ignore_index=True)
+
+
+def calibration(p_val, y_val, p_test, y_test):
+    """Return what is left of the log-loss once a network's confidence is put right.
+
+    The arrays `p_…` hold probabilities of shape (images, classes). One temperature, by which the
+    logarithms of the probabilities are divided, is fitted to the validation images. The expected
+    calibration error, before and after, is that of 15 equal bins (Guo et al., 2017).
+    """
+    val, test = (np.log(np.maximum(p, 1e-7)) for p in (p_val, p_test))
+    loss = lambda log_t: log_loss_at(np.exp(log_t), val, y_val)  # noqa: E731
+    temperature = np.exp(optimize.minimize_scalar(loss, bounds=(-4, 4), method="bounded").x)
+    scaled = special.softmax(test / temperature, axis=1)
+    return {
+        "temperature": float(temperature),
+        "test_scaled_log_loss": float(log_loss_at(temperature, test, y_test)),
+        "test_ece": calibration_error(p_test, y_test),
+        "test_scaled_ece": calibration_error(scaled, y_test),
+    }
+
+
+def log_loss_at(temperature, logarithms, labels):
+    """Return the log-loss of probabilities whose logarithms are divided by a temperature."""
+    scaled = special.log_softmax(logarithms / temperature, axis=1)
+    return -scaled[np.arange(len(labels)), labels].mean()
+
+
+def calibration_error(probabilities, labels, bins=15):
+    """Return by how much confidence and accuracy differ in the mean over bins of confidence."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    sums = np.bincount(places, right - confidence, minlength=bins)
+    return float(np.abs(sums).sum() / len(labels))
 
 
 def false_alarms(slack):

@@ -9,16 +9,17 @@ import pandas as pd
 from utils import BookError
 
 RESULTS = Path(__file__).parent.parent / "results"
-KEY = ["n_train", "label_noise", "technique", "strength", "seed"]
-SCORES = ("epochs", "epoch", "train_accuracy", "val_accuracy", "test_accuracy", "test_log_loss")
+KEY = ["n_train", "label_noise", "technique", "learning_rate", "strength", "draw", "seed"]
+ENDS = {"last": None, "best accuracy": "val_accuracy", "best log-loss": "val_log_loss"}
 METRICS = ("accuracy", "log_loss", "val_accuracy", "val_log_loss")
 
 
 def load_results(name="scores", folder=None):
     """Return a table of results, `scores` or `curves`, or None where there is none yet.
 
-    Without a `folder`, those that come with the book. Both have a row per run, which the columns
-    of `KEY` name. In `curves` the metrics hold a NumPy array with a value per epoch. Raises
+    Without a `folder`, those of the first edition. Both have a row per run, which the columns of
+    `KEY` name, or in `scores` one for each of `ENDS`: the last epoch, and the best by validation
+    accuracy and log-loss. In `curves` the metrics hold an array with a value per validation. Raises
     `BookError` for a damaged table or another name.
     """
     if name not in ("scores", "curves"):
@@ -30,8 +31,10 @@ def load_results(name="scores", folder=None):
         content = file.read_bytes()
         texts = METRICS if name == "curves" else ()  # one epoch would be read as a number
         table = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, str))
-        columns = table[[*KEY, *(SCORES if name == "scores" else METRICS)]]
-        whole = content.endswith(b"\n") and not columns.isna().any(axis=None)
+        wanted = [*KEY, "epochs", *(METRICS if name == "curves" else METRICS[2:])]
+        whole = content.endswith(b"\n") and not (
+            set(wanted) - set(table) or table.isna().any(axis=None)
+        )
         if name == "curves":
             for metric in METRICS:
                 table[metric] = [np.array(row.split(), float) for row in table[metric]]
