@@ -24,29 +24,38 @@ import pytest
 from tools import sweep
 from tools.sweep import Cell
 from utils import techniques
-from utils.results import KEY, METRICS, load_results
-from utils.techniques import ARTICLE, BUDGETS, LABEL_NOISE, TECHNIQUES, Budget, Technique
+from utils.evidence import chosen
+from utils.results import ENDS, KEY, METRICS, load_results
+from utils.techniques import ARMS, LABEL_NOISE, MAP, RATES, Arm, Budget, configurations
 
-TINY = ["--n-train", "60", "--epochs", "2", "--seeds", "2", "--only", "label_noise=0"]
-GRID = [*TINY, "--only", "technique=none,early stopping"]  # 12 cells
-CELLS, SEEDS = 12, 2
-BUDGET = Budget(2, SEEDS)
-FOUR = [*GRID, "--only", "strength=0.001,0.003,1,2"]  # those that are really trained
+TINY = ["search", "--n-train", "60", "--epochs", "2", "--seeds", "2", "--only", "label_noise=0"]
+GRID = [*TINY, "--only", "technique=none,L2"]  # 20 cells
+CELLS, SEEDS = 20, 2
+BUDGET, PAIRS = Budget(2), [(100, 100), (101, 101)]
+HOW = BUDGET, PAIRS, "search"
+FOUR = [*GRID, "--only", "learning_rate=0.0004,0.001"]  # those that are really trained
+PLAIN = [Cell(60, 0.0, "none", rate, 0.0) for rate in RATES]
+SHARP = [Cell(60, 0.0, "L2", *configuration) for configuration in configurations(ARMS["L2"])]
 
 
-def made_up(cell, budget):
+def made_up(cell, budget, pairs, name):
     """Stand in for the training of a cell: its scores are noise, and no two times are the same."""
     rng = np.random.default_rng(zlib.crc32(str(cell).encode()))
-    names = [f"{split}_{metric}" for split in ("train", "val", "test") for metric in METRICS[:2]]
-    scores = {name: rng.random(budget.seeds).round(4).tolist() for name in names}
-    scores |= {"epoch": [budget.epochs] * budget.seeds, "seconds": [time.time()] * budget.seeds}
-    curves = {m: rng.random((budget.seeds, budget.epochs)).round(4).tolist() for m in METRICS}
-    return cell._asdict() | budget._asdict() | {"scores": scores, "curves": curves}
+    runs = [{"draw": draw, "seed": seed} for draw, seed in pairs]
+    curves = [run | {m: rng.random(budget.epochs).round(4).tolist() for m in METRICS}
+              for run in runs]  # fmt: skip
+    scores = [
+        run | {"end": end, "epoch": budget.epochs, "seconds": time.time()}
+        | {f"{split}_{m}": round(rng.random(), 4)
+           for split in ("train", "val", "test") for m in METRICS[:2]}
+        for run in runs for end in ENDS
+    ]  # fmt: skip
+    return sweep._record(cell, budget, pairs) | {"scores": scores, "curves": curves}
 
 
-def made_up_slowly(cell, budget):
+def made_up_slowly(*task):
     time.sleep(0.1)
-    return made_up(cell, budget)
+    return made_up(*task)
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def run_here(capsys):
 
     def run(folder, *arguments):
         arguments = map(str, arguments or GRID)
-        status = sweep.main(["--folder", str(folder), "--jobs", "1", *arguments])
+        status = sweep.main([*arguments, "--folder", str(folder), "--jobs", "1"])
         return status, *capsys.readouterr()
 
     return run
@@ -70,7 +79,7 @@ def quick(monkeypatch):
 def trained(tmp_path_factory):
     """Four cells: a sweep with two workers was killed at the first, and this process went on."""
     folder = tmp_path_factory.mktemp("trained")
-    arguments = ["--folder", str(folder), *FOUR]
+    arguments = ["search", "--folder", str(folder), *FOUR[1:]]
     command = [sys.executable, "-m", "tools.sweep", *arguments, "--jobs", "2"]
     with open(folder / "first", "w") as output:
         child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -92,7 +101,7 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "run_cell", made_up)
-        assert sweep.main(["--folder", str(folder), "--jobs", "1", *GRID]) == 0
+        assert sweep.main([*GRID, "--folder", str(folder), "--jobs", "1"]) == 0
     return folder
 
 
@@ -105,7 +114,7 @@ def tables(folder):
 def seconds(folder):
     """Return the measured time of every row of the table: the mark of one computation."""
     scores = load_results("scores", folder)
-    return {} if scores is None else scores.set_index(KEY)["seconds"].to_dict()
+    return {} if scores is None else scores.set_index([*KEY, "end"])["seconds"].to_dict()
 
 
 def files(folder):
@@ -117,18 +126,15 @@ def files(folder):
 
 def test_tables_are_tidy(trained):
     scores = load_results("scores", trained)
-    curves = load_results("curves", trained)
-    assert len(scores) == len(curves) == 4 * SEEDS
-    assert scores[KEY].equals(curves[KEY])
-    assert scores["test_accuracy"].between(0, 1).all() and (scores["seconds"] > 0).all()
-    assert {len(row) for row in curves["val_log_loss"]} == {2}
-    stopping = scores[scores["technique"] == "early stopping"]
-    best = [row.argmin() + 1 for row in curves.loc[stopping.index, "val_log_loss"]]
-    assert list(stopping["epoch"]) == best
-    run, _ = json.loads((trained / "provenance.json").read_text())["runs"]
+    assert len(scores) == 4 * SEEDS * len(ENDS)
+    assert not scores.duplicated([*KEY, "end"]).any() and list(scores["end"][:3]) == list(ENDS)
+    assert scores["val_accuracy"].between(0, 1).all() and (scores["seconds"] > 0).all()
+    assert not [name for name in scores if name.startswith("test")]  # a search looks at no test
+    assert load_results("curves", trained) is None
+    (run, *_) = json.loads((trained / "provenance.json").read_text())["runs"]
     assert "keras" in run["versions"]
-    assert run["command"].startswith(f"python -m tools.sweep --folder {trained}")
-    assert "'technique=none,early stopping'" in run["command"]  # as a shell wants it
+    assert run["command"].startswith(f"python -m tools.sweep search --folder {trained}")
+    assert "technique=none,L2" in run["command"]
 
 
 def test_a_killed_sweep_has_kept_what_was_finished(trained):
@@ -141,58 +147,85 @@ def test_a_cell_is_what_train_seeds_gives(trained):
     from utils.data import load_mnist
     from utils.training import train_seeds
 
-    mnist = load_mnist(60, BUDGET.validation)
-    runs = train_seeds(lambda: techniques.network(3e-3), mnist, 2, range(2))
-    cell = load_results("scores", trained).query("technique == 'none' and strength == 0.003")
-    np.testing.assert_allclose(cell["test_log_loss"], runs.scores["test_log_loss"], rtol=1e-3)
+    mnist = load_mnist(60, seed=100, draws=2)
+    runs = train_seeds(lambda: techniques.network(1e-3), mnist, 2, [100, 101])
+    cell = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.001")
+    last = cell[cell["end"] == "last"]
+    np.testing.assert_allclose(last["val_log_loss"], runs.scores["val_log_loss"], rtol=1e-3)
+    best = cell.loc[cell["end"] == "best log-loss", "val_log_loss"]
+    np.testing.assert_allclose(best, runs.history["val_log_loss"].min(axis=1), rtol=1e-3)
 
 
 @pytest.mark.parametrize("run_cell", [sweep.run_cell, sweep.run_cell_alone])
 def test_a_cell_is_the_same_wherever_it_is_trained(trained, run_cell):
-    record = run_cell(Cell(60, 0.0, "none", 1e-3), BUDGET)
-    rows = load_results("scores", trained).query("technique == 'none' and strength == 0.001")
-    for name in ("train_log_loss", "val_log_loss", "test_log_loss", "test_accuracy"):
-        assert record["scores"][name] == list(rows[name])
+    record = run_cell(PLAIN[6], *HOW)
+    rows = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.001")
+    for name in ("end", "epoch", "train_log_loss", "val_log_loss", "val_accuracy"):
+        assert [row[name] for row in record["scores"]] == list(rows[name])
+
+
+def test_one_draw_for_several_seeds_and_one_for_each():
+    """The two ways in which the pairs of a study share their images."""
+    each = sweep.run_cell(PLAIN[6], BUDGET, [(5, 8), (6, 9)], "map")
+    crossed = sweep.run_cell(PLAIN[6], BUDGET, [(5, 8), (5, 9), (6, 8), (6, 9)], "map")
+    rows = {(row["draw"], row["seed"], row["end"]): row for row in crossed["scores"]}
+    assert len(rows) == 4 * len(ENDS) and len(each["scores"]) == 2 * len(ENDS)
+    for row in each["scores"]:
+        other = rows[row["draw"], row["seed"], row["end"]]
+        for name in ("val_log_loss", "test_log_loss", "test_scaled_log_loss", "temperature"):
+            np.testing.assert_allclose(row[name], other[name], rtol=1e-3)
 
 
 def test_a_process_of_its_own_that_ends_early(monkeypatch):
     monkeypatch.setattr(sweep, "ALONE", "raise SystemExit(3)")
-    record = sweep.run_cell_alone(Cell(60, 0.0, "none", 1e-3), BUDGET)
+    record = sweep.run_cell_alone(PLAIN[6], *HOW)
     assert record["failed"] == "its process ended with status 3"
 
 
 def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch, run_here):
-    def diverges(s):
-        return {"learning_rate": 1e38 if s == 1e-2 else s}
-
     def has_no_memory(s):
         raise MemoryError("no room for the weights")
 
-    grid = {"none": Technique("learning rate", (1e-3, 1e-2), diverges)}
-    grid["huge"] = Technique("units", (1,), has_no_memory)
-    monkeypatch.setattr(sweep, "TECHNIQUES", grid)
-    status, out, err = run_here(tmp_path, *TINY)
+    strengths = (1.0,) * 10
+    monkeypatch.setitem(ARMS, "none", Arm("", strengths, lambda s: {"penalty": 1e38}))
+    monkeypatch.setitem(ARMS, "L2", Arm("", strengths, has_no_memory))
+    some = [*GRID, "--only", "learning_rate=0.001,0.015"]
+    monkeypatch.setattr(sweep, "network", lambda learning_rate, penalty: techniques.network(
+        learning_rate if learning_rate < 1e-2 else penalty))  # fmt: skip
+    status, out, err = run_here(tmp_path, *some)
     assert status == 1 and "1 cells trained" in out
-    assert "60-0-none-0.01: a seed ended with NaN" in err and "no room for the weights" in err
-    assert len(load_results("scores", tmp_path)) == SEEDS
+    assert "60-0-none-0.015-1: a seed ended with NaN" in err and "no room for the weights" in err
+    assert len(load_results("scores", tmp_path)) == SEEDS * len(ENDS)
     left = {f.stem: json.loads(f.read_text()) for f in (tmp_path / "cells").glob("*.json")}
-    assert set(left) == {"60-0-none-0.01", "60-0-huge-1"}
-    assert "NaN" in left["60-0-none-0.01"]["failed"]
+    assert set(left) == {"60-0-none-0.015-1", "60-0-L2-0.001-1", "60-0-L2-0.015-1"}
+    assert "NaN" in left["60-0-none-0.015-1"]["failed"]
 
 
-def test_the_article_is_a_grid_of_its_own(tmp_path, monkeypatch, run_here):
-    """One of its networks, here a small one; the epoch kept is the one of the best accuracy."""
-    monkeypatch.setattr(techniques, "LARGE", {"hidden": (30,)})
-    status, out, _ = run_here(tmp_path, *TINY, "--article", "--only", "technique=stopped")
-    assert status == 0 and "1 cells trained" in out
-    scores, curves = (load_results(name, tmp_path) for name in ("scores", "curves"))
-    assert list(scores["epoch"]) == [row.argmax() + 1 for row in curves["val_accuracy"]]
-    assert sweep.main([*TINY, "--article", "--dry-run"]) == 0
+def test_a_study_reports_what_its_search_has_chosen(tmp_path, monkeypatch, run_here):
+    """First without a search, then after one; the images and seeds are others."""
+    monkeypatch.setattr(sweep, "RESULTS", tmp_path)
+    report = ["map", *TINY[1:], "--only", "technique=none"]
+    status, _, err = run_here(tmp_path / "map", *report)
+    assert status == 1 and "first comes the study that chooses: python -m tools.sweep search" in err
+    some = ["--only", "technique=none", "--only", "learning_rate=0.0004,0.001,0.015"]
+    assert run_here(tmp_path / "search", *TINY, *some)[0] == 0
+    assert run_here(tmp_path / "map", *report)[0] == 0
+    search, scores = (load_results("scores", tmp_path / name) for name in ("search", "map"))
+    picked = chosen(search)
+    assert set(scores["learning_rate"]) == set(picked["learning_rate"])
+    best = search.query("end == 'last'").groupby("learning_rate")["val_log_loss"].mean().idxmin()
+    assert picked.query("end == 'last' and metric == 'log_loss'")["learning_rate"].item() == best
+    assert not set(scores["draw"]) & set(search["draw"])
+    assert not set(scores["seed"]) & set(search["seed"])
+    assert (scores["test_scaled_log_loss"] > 0).all() and scores["test_ece"].between(0, 1).all()
+    curves = load_results("curves", tmp_path / "map")
+    assert {len(row) for row in curves["val_log_loss"]} == {2} and not curves.duplicated(KEY).any()
 
 
 def test_a_technique_is_one_entry(monkeypatch):
-    monkeypatch.setitem(TECHNIQUES, "mine", Technique("rate", (0.1, 0.2), lambda s: {"rate": s}))
-    assert len(sweep.plan([300], only={"technique": ["mine"]})) == 2 * len(LABEL_NOISE)
+    monkeypatch.setitem(ARMS, "mine", Arm("rate", (0.1,) * 10, lambda s: {"rate": s}))
+    study = sweep.STUDIES["search"]._replace(arms=tuple(ARMS))
+    assert len(sweep.plan(study, {300: MAP[300]}, {"technique": ["mine"]})) == 10 * len(LABEL_NOISE)
 
 
 # Going on after an end, in whatever way
@@ -212,7 +245,7 @@ def child_of(folder, *arguments):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tools.sweep"])
     output = Path(tempfile.mkdtemp(dir=folder.parent), "output")
-    arguments = ["--folder", str(folder), *GRID, *map(str, arguments)]
+    arguments = [*GRID, "--folder", str(folder), *map(str, arguments)]
     child = context.Process(target=sweep_in_a_child, args=(arguments, output))
     child.start()
     wait_for(child, lambda: output.exists() and "\n" in output.read_text())
@@ -275,13 +308,14 @@ def test_bad_files_are_named_and_redone(whole, tmp_path, run_here, quick):
     for name in ("scores", "curves"):  # forget all cells of one technique
         table = pd.read_csv(folder / f"{name}.csv")
         table[table["technique"] == "none"].to_csv(folder / f"{name}.csv", index=False)
-    record = made_up(Cell(60, 0.0, "early stopping", 1), BUDGET)
+    record = made_up(SHARP[0], *HOW)
+    last = dict(zip(Cell._fields, SHARP[5], strict=True))
     bad = {
-        Cell(60, 0.0, "early stopping", 2): json.dumps(record)[:200],
-        Cell(60, 0.0, "early stopping", 3): "",
-        Cell(60, 0.0, "early stopping", 5): '{"n_train": "many"}',
-        Cell(60, 0.0, "early stopping", 8): json.dumps(record),  # of another cell
-        Cell(60, 0.0, "early stopping", 12): json.dumps(record | {"seeds": 3, "strength": 12}),
+        SHARP[1]: json.dumps(record)[:200],
+        SHARP[2]: "",
+        SHARP[3]: '{"n_train": "many"}',
+        SHARP[4]: json.dumps(record),  # of another cell
+        SHARP[5]: json.dumps(record | last | {"pairs": [*PAIRS, [102, 102]]}),
         "notes": "[1, 2]",
     }
     for cell, text in bad.items():
@@ -290,7 +324,7 @@ def test_bad_files_are_named_and_redone(whole, tmp_path, run_here, quick):
     assert status == 0, err
     for cell in bad:
         assert f"{cell}.json is damaged or no cell of a sweep: it is deleted." in out
-    assert "To train: 6 cells" in out
+    assert "To train: 10 cells" in out
     assert tables(folder) == tables(whole)
 
 
@@ -309,7 +343,7 @@ def test_damaged_results_are_refused(name, spoil, whole, tmp_path, run_here):
     shutil.copytree(whole, folder)
     (folder / name).write_text(spoil((whole / name).read_text()))
     before = files(folder)
-    more = [*TINY, "--only", "technique=L2"]  # something to train
+    more = [*TINY, "--only", "technique=L1"]  # something to train
     status, _, err = run_here(folder, *more)
     assert status == 1 and f"{name} is damaged: restore it with git" in err
     assert files(folder) == before
@@ -318,10 +352,9 @@ def test_damaged_results_are_refused(name, spoil, whole, tmp_path, run_here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", 3], "with 2 seeds (0 1) instead of 3:"),
-        (["--seeds", 1], "with 2 seeds (0 1) instead of 1:"),
+        (["--seeds", 1], "with 2 pairs (seeds 100 101) instead of 1:"),
         (["--epochs", 3], "with 2 epochs instead of 3:"),
-        (["--epochs", 1, "--seeds", 4], "2 seeds (0 1) instead of 4 and 2 epochs instead of 1:"),
+        (["--epochs", 1, "--seeds", 1], "2 pairs (seeds 100 101) instead of 1 and 2 epochs"),
     ],
 )
 @pytest.mark.parametrize("gathered", [True, False])
@@ -330,9 +363,9 @@ def test_other_seeds_or_epochs_are_named(arguments, message, gathered, whole, tm
     if gathered:
         shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     else:
-        cell = Cell(60, 0.0, "none", 3e-5)
         (tmp_path / "cells").mkdir()
-        (tmp_path / "cells" / f"{cell}.json").write_text(json.dumps(made_up(cell, BUDGET)))
+        file = tmp_path / "cells" / f"{PLAIN[0]}.json"
+        file.write_text(json.dumps(made_up(PLAIN[0], *HOW)))
     before = files(tmp_path)
     status, _, err = run_here(tmp_path, *GRID, *arguments)
     assert status == 1 and f"{tmp_path} holds the cell 60-0-" in err
@@ -343,15 +376,17 @@ def test_other_seeds_or_epochs_are_named(arguments, message, gathered, whole, tm
 def test_other_numbers_of_images_share_a_folder(whole, tmp_path, run_here, quick):
     folder = tmp_path / "results"
     shutil.copytree(whole, folder)
-    cell = Cell(50, 0.2, "L2", 1e-3)  # left by an interrupted sweep
-    (folder / "cells" / f"{cell}.json").write_text(json.dumps(made_up(cell, Budget(5, 3))))
+    cell = Cell(50, 0.2, "L2", 1e-3, 1e-2)  # left by an interrupted sweep
+    record = made_up(cell, Budget(5), [(0, 0)], "search")
+    (folder / "cells" / f"{cell}.json").write_text(json.dumps(record))
     status, out, err = run_here(folder, *GRID, "--n-train", 70, "--epochs", 3)
     assert status == 1 and "2 epochs instead of 3" in err  # 60 is asked for as well
     arguments = ["--n-train", 70, "--epochs", 3, "--seeds", 1, "--only", "technique=none"]
-    status, out, err = run_here(folder, *arguments)
-    assert status == 0 and "18 cells trained" in out, err
+    status, out, err = run_here(folder, "search", *arguments)
+    assert status == 0 and "30 cells trained" in out, err
     scores = load_results("scores", folder)
-    assert scores.groupby("n_train").size().to_dict() == {50: 3, 60: CELLS * SEEDS, 70: 18}
+    sizes = {50: 3, 60: CELLS * SEEDS * 3, 70: 30 * 3}
+    assert scores.groupby("n_train").size().to_dict() == sizes
     assert scores.groupby("n_train")["epochs"].unique().map(list).to_dict() == {
         50: [5], 60: [2], 70: [3],
     }  # fmt: skip
@@ -379,7 +414,7 @@ def test_a_folder_that_is_a_file(below, tmp_path, run_here):
 def without_rights(folder, output):
     if os.geteuid() == 0:  # root may write everywhere
         os.setuid(65534)
-    sweep_in_a_child(["--folder", folder, *GRID], output)
+    sweep_in_a_child([*GRID, "--folder", folder], output)
 
 
 def test_a_folder_that_cannot_be_written():
@@ -412,25 +447,21 @@ def test_a_full_disk_keeps_finished_cells(tmp_path, monkeypatch, run_here, quick
     assert status == 1 and "No space left on device" in err and "make room" in err
     assert len(list((tmp_path / "cells").glob("*.json"))) == 2
     monkeypatch.setattr(sweep, "write_atomically", real)
-    assert sweep.gather(tmp_path, {60: BUDGET}) == {
-        Cell(60, 0.0, "none", 3e-5), Cell(60, 0.0, "none", 1e-4)
-    }  # fmt: skip
+    assert sweep.gather(tmp_path, {60: BUDGET}, PAIRS) == set(PLAIN[:2])
 
 
 # The command line
 
 
 def cells_of(capsys, *arguments):
-    assert sweep.main([*arguments, "--dry-run"]) == 0
+    assert sweep.main(["search", *arguments, "--dry-run"]) == 0
     return capsys.readouterr().out.splitlines()
 
 
 def test_the_grid_is_that_of_the_book(capsys):
     cells = cells_of(capsys)
-    strengths = sum(len(technique.strengths) for technique in TECHNIQUES.values())
-    assert len(set(cells)) == len(BUDGETS) * len(LABEL_NOISE) * strengths + 1
-    assert cells[0] == "300-0-none-3e-05" and cells[-1] == f"{len(cells) - 1} cells"
-    assert len(cells_of(capsys, "--article")) == len(ARTICLE) + 1
+    assert len(set(cells)) == len(MAP) * len(LABEL_NOISE) * len(ARMS) * len(RATES) + 1
+    assert cells[0] == "300-0-none-4e-06-0" and cells[-1] == f"{len(cells) - 1} cells"
 
 
 @pytest.mark.parametrize(
@@ -438,8 +469,9 @@ def test_the_grid_is_that_of_the_book(capsys):
     [
         (["technique=dropout", "technique=L2"], ["technique=dropout,L2"]),
         (["technique=dropout,L2,"], ["technique=L2,dropout"]),
-        ([" technique = L1 , L2 + early stopping "], ["technique=L1,L2 + early stopping"]),
+        ([" technique = L1 , L2 + dropout "], ["technique=L1,L2 + dropout"]),
         (["technique=L2,L2"], ["technique=L2"]),
+        (["learning_rate=0.0010"], ["learning_rate=1e-3"]),
         (["strength=0.0010"], ["strength=1e-3"]),
         (["n_train=300.0", "n_train=1e3"], ["n_train=300,1000"]),
         (["label_noise=.2", "technique=L1"], ["technique=L1", "label_noise=0.20"]),
@@ -458,28 +490,27 @@ def test_only_means_what_it_says(said, meant, capsys):
 )
 def test_other_numbers_of_images(arguments, capsys):
     cells = cells_of(capsys, "--n-train", *arguments, "--only", "technique=none")
-    assert cells == sorted(set(cells), key=cells.index) and len(cells) == 2 * 3 * 6 + 1
+    assert cells == sorted(set(cells), key=cells.index) and len(cells) == 2 * 3 * 10 + 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--only", "technique=magic"], "technique=magic: the grid has no such technique; choose"),
-        (["--only", "technique=l2"], "no such technique; choose from none, L2, L1"),
+        (["--only", "technique=l2"], "no such technique; choose from none, L2, weight decay"),
         (["--only", "strength=7"], "strength=7: the grid has no such strength"),
         (["--only", "strength=0.0010000001"], "no such strength"),
         (["--only", "strength=nan"], "no such strength"),
         (["--only", "label_noise=20"], "no such label_noise; choose from 0"),
         (["--only", "n_train=1,000"], "n_train=1: the grid has no such n_train; choose from 60"),
         (
-            ["--only", "technique=dropout", "--only", "strength=3e-5"],
+            ["--only", "technique=dropout", "--only", "strength=1e-5"],
             "no cell has this and what the other",
         ),
         (
-            ["--only", "technique=none,L2", "--only", "strength=3e-5"],
-            "technique=L2: no cell has this",
+            ["--only", "technique=none,L2", "--only", "strength=1e-5"],
+            "technique=none: no cell has this",
         ),
-        (["--article", "--only", "technique=L2"], "choose from plain, L2 1e-4"),
         (["--only", "colour=red"], "'colour=red' is not one of n_train, label_noise, technique"),
         (["--only", "technique"], "'technique' is not one of"),
         (["--only", "technique="], "'technique=' is not one of"),
@@ -492,6 +523,7 @@ def test_other_numbers_of_images(arguments, capsys):
         (["--epochs", "0"], "--epochs: '0' is not"),
         (["--epochs", "1e1"], "--epochs: '1e1' is not"),
         (["--seeds", "0"], "--seeds: '0' is not"),
+        (["--seeds", "3"], "--seeds 3: the study has 2 pairs."),
         (["--seeds", "0-9"], "--seeds: '0-9' is not"),
         (["--n-train", "0"], "--n-train: '0' is not"),
         (["--n-train", "60,70"], "--n-train: '60,70' is not"),
@@ -507,7 +539,7 @@ def test_other_numbers_of_images(arguments, capsys):
     ],
 )
 def test_misuse(arguments, message, tmp_path, capsys, hasty, quick):
-    assert sweep.main(["--folder", str(tmp_path / "new"), *TINY, *arguments]) in (1, 2)
+    assert sweep.main([*TINY, "--folder", str(tmp_path / "new"), *arguments]) in (1, 2)
     assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.csv"))
 
@@ -550,21 +582,22 @@ def cluster():
 
 def test_a_scheduler_without_workers(cluster, tmp_path, capsys, hasty):
     address = cluster.scheduler_address
-    assert sweep.main(["--folder", str(tmp_path), *GRID, "--dask", address]) == 1
+    assert sweep.main([*GRID, "--folder", str(tmp_path), "--dask", address]) == 1
     assert f"--dask {address}: no scheduler with a worker answers there" in capsys.readouterr().err
 
 
 def test_a_worker_of_a_cluster_does_the_work(cluster, tmp_path, monkeypatch, capsys):
     here = os.getpid()
 
-    def elsewhere(cell, budget):
+    def elsewhere(*task):
         assert os.getpid() != here
-        return made_up(cell, budget)
+        return made_up(*task)
 
     monkeypatch.setattr(sweep, "run_cell_alone", elsewhere)
     cluster.scale(1)
-    arguments = [*GRID, "--only", "strength=0.001,1", "--dask", cluster.scheduler_address]
-    assert sweep.main(["--folder", str(tmp_path), *arguments]) == 0
+    some = ["--only", "learning_rate=0.001", "--dask", cluster.scheduler_address]
+    arguments = [*GRID, *some]
+    assert sweep.main([*arguments, "--folder", str(tmp_path)]) == 0
     assert "2 cells trained" in capsys.readouterr().out
 
 
@@ -585,6 +618,7 @@ def test_a_worker_that_dies_has_its_cells_done_elsewhere(
     monkeypatch.setattr(sweep, "run_cell_alone", made_up_slowly)
     killed = threading.Event()
     threading.Thread(target=kill_one, daemon=True).start()
-    assert sweep.main(["--folder", str(tmp_path), *GRID, "--dask", cluster.scheduler_address]) == 0
+    arguments = [*GRID, "--folder", str(tmp_path), "--dask", cluster.scheduler_address]
+    assert sweep.main(arguments) == 0
     assert killed.is_set() and f"{CELLS} cells trained" in capsys.readouterr().out
     assert tables(tmp_path) == tables(whole)

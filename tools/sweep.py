@@ -1,10 +1,11 @@
-"""Train every technique at every strength in every setting: `python -m tools.sweep --help`.
+"""Train the networks of `results/PROTOCOL.md`: `python -m tools.sweep --help`.
 
-A cell of the grid is one setting, technique and strength with all its seeds, trained at once by
-`train_seeds`. Finished cells lie in `cells/` of the folder of results, each written whole or not
-at all; at the start and at the end of a sweep they are gathered into two tables, `scores.csv`
-(a row per cell and seed) and `curves.csv` (the same rows, a metric's epochs in one field). A sweep
-that was ended, in whatever way, goes on where it was.
+A cell of a study is one setting, technique, learning rate and strength with all its pairs of data
+and seed, trained at once by `train_seeds`. Finished cells lie in `cells/` of the study's folder of
+results, each written whole or not at all; at the start and at the end of a sweep they are gathered
+into two tables, `scores.csv` (for each pair the last epoch and the two best) and `curves.csv` (a
+row per pair, a metric's epochs in one field). A sweep that was ended, in whatever way, goes on
+where it was.
 """
 
 import argparse
@@ -31,96 +32,152 @@ from tqdm.auto import tqdm
 from tools.tables import machine
 from utils import BookError
 from utils.data import load_mnist, write_atomically
-from utils.results import KEY, METRICS, RESULTS, load_results
-from utils.techniques import (
-    ARTICLE,
-    ARTICLE_BUDGET,
-    BUDGETS,
-    LABEL_NOISE,
-    TECHNIQUES,
-    Budget,
-    network,
-)
+from utils.evidence import calibration, chosen
+from utils.results import ENDS, KEY, METRICS, RESULTS, load_results
+from utils.techniques import ARMS, LABEL_NOISE, MAP, Budget, configurations, network, options
 from utils.training import train_seeds
+
+SEARCHED = ((100, 100), (101, 101))  # pairs of draw and seed that choose, and that report
+REPORTED = tuple((pair, pair) for pair in range(10))
 
 
 class Cell(NamedTuple):
-    """A setting (training images, share of wrong labels), a technique and its strength."""
+    """A setting (training images, share of wrong labels), a technique, how fast and how strong."""
 
     n_train: int
     label_noise: float
     technique: str
+    learning_rate: float
     strength: float
 
     def __str__(self):
         return "-".join(_text(value) for value in self).replace(" ", "")
 
 
-def run_cell(cell, budget):
-    """Train one cell with seeds 0, 1, … and return its record, or a record of why it failed.
+class Study(NamedTuple):
+    """The cells of one folder of results, and how they are trained.
+
+    `budgets` maps numbers of training images to a `Budget`. A study without a `search` trains all
+    configurations of its `arms`, and looks at no test image; another one trains those which the
+    study `search` has chosen. `options` are arguments of `network` for all its cells.
+    """
+
+    budgets: dict
+    pairs: tuple
+    label_noise: tuple = LABEL_NOISE
+    arms: tuple = tuple(ARMS)
+    search: str = ""
+    options: dict = {}  # noqa: RUF012
+
+
+STUDIES = {
+    "search": Study(MAP, SEARCHED),
+    "map": Study(MAP, REPORTED, search="search"),
+}
+
+
+def run_cell(cell, budget, pairs, name):
+    """Train one cell with all pairs and return its record, or a record of why it failed.
 
     The network is computed by one thread, so that a cell's result does not depend on how many
-    are trained beside it. `seconds` is the time of the processor, per seed.
+    are trained beside it. `seconds` is the time of the processor, per pair.
     """
     with contextlib.suppress(RuntimeError):  # a process that has computed before keeps its threads
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    epochs, seeds = budget.epochs, range(budget.seeds)
-    record = cell._asdict() | budget._asdict()
+    record, study = _record(cell, budget, pairs), STUDIES[name]
     began = time.process_time()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            mnist = load_mnist(cell.n_train, budget.validation, cell.label_noise)
-        options = (TECHNIQUES | ARTICLE)[cell.technique].options(cell.strength)
-        stopping, rules = options.pop("stopping", None), []
-        if stopping:
-            rules = [keras.callbacks.EarlyStopping(**stopping, restore_best_weights=True)]
-        runs = train_seeds(
-            lambda: network(**options), mnist, epochs, seeds, callbacks=rules, keep_models=False
-        )
+        given = options(ARMS[cell.technique], cell.learning_rate, cell.strength) | study.options
+        parts = [
+            _train(lambda: network(**given), cell, budget, draw, seeds, bool(study.search))
+            for draw, seeds in _blocks(pairs)
+        ]
     except (MemoryError, BookError, tf.errors.OpError, ValueError) as error:
         return record | {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
     finally:
         keras.backend.clear_session()
-    if not np.isfinite(runs.scores.to_numpy()).all():
+    scores, curves = (list(itertools.chain(*(part[i] for part in parts))) for i in (0, 1))
+    if not np.isfinite([row["val_log_loss"] for row in scores]).all():
         return record | {"failed": "a seed ended with NaN or infinity"}
+    seconds = round((time.process_time() - began) / len(pairs), 2)
+    return record | {"scores": [row | {"seconds": seconds} for row in scores], "curves": curves}
 
-    chosen = np.full(len(seeds), epochs)
-    if stopping:
-        curve = runs.history[stopping.get("monitor", "val_loss")]
-        best = np.nanargmax if "monitor" in stopping else np.nanargmin  # accuracy, or loss
-        chosen = best(curve, axis=1) + 1
-    scores = {"epoch": chosen.tolist()}
-    for split, metric in itertools.product(("train", "val", "test"), ("accuracy", "log_loss")):
-        scores[f"{split}_{metric}"] = [_short(x, 6) for x in runs.scores[f"{split}_{metric}"]]
-    scores["seconds"] = [round((time.process_time() - began) / len(seeds), 3)] * len(seeds)
-    curves = {
-        metric: [[_short(x, 4) for x in row if np.isfinite(x)] for row in runs.history[metric]]
-        for metric in METRICS
-    }
-    return record | {"scores": scores, "curves": curves}
+
+def _blocks(pairs):
+    """Yield the first draw and the seeds of what can be trained at once: a draw each, or one."""
+    draws, seeds = zip(*pairs, strict=True)
+    if draws == tuple(range(draws[0], draws[0] + len(draws))):
+        yield slice(draws[0], draws[-1] + 1), list(seeds)
+    else:
+        for draw, block in itertools.groupby(pairs, key=lambda pair: pair[0]):
+            yield draw, [seed for _, seed in block]
+
+
+def _train(build, cell, budget, draw, seeds, report):
+    """Return the rows of scores and of curves of several seeds, with a draw each or the same."""
+    first, draws = (draw.start, len(seeds)) if isinstance(draw, slice) else (draw, None)
+    with contextlib.redirect_stdout(io.StringIO()):
+        mnist = load_mnist(cell.n_train, budget.validation, cell.label_noise, first, draws)
+    runs = train_seeds(
+        build,
+        mnist,
+        budget.epochs,
+        seeds,
+        keep_models=False,
+        validation_freq=budget.validation_freq,
+        best=list(ENDS.values())[1:],
+        answers=["val", "test"] if report else [],
+    )
+    scores, curves = [], []
+    for i, seed in enumerate(seeds):
+        own = {"draw": first + (i if draws else 0), "seed": seed}
+        for end, metric in ENDS.items():
+            at = runs.best[metric] if metric else runs
+            row = own | {"end": end, "epoch": int(at.scores["epochs"].iloc[i])}
+            names = [name for name in at.scores if name.endswith(("_accuracy", "_log_loss"))]
+            row |= {n: at.scores[n].iloc[i] for n in names if report or not n.startswith("test")}
+            if report:
+                labels = [mnist[i].y_val if draws else mnist.y_val, mnist.y_test]
+                row |= calibration(
+                    at.answers["val"][i], labels[0], at.answers["test"][i], labels[1]
+                )
+            scores.append({k: _tidy(v) for k, v in row.items()})
+        if report:
+            kept = np.isfinite(runs.history["val_accuracy"][i])
+            some = {m: [_short(x, 3) for x in runs.history[m][i][kept]] for m in METRICS}
+            curves.append(own | some)
+    return scores, curves
 
 
 ALONE = """
 import json, sys
 from tools.sweep import Budget, Cell, run_cell
-cell, budget = json.loads(sys.argv[1])
-print(json.dumps(run_cell(Cell(*cell), Budget(*budget))))
+cell, budget, pairs, name = json.loads(sys.argv[1])
+print(json.dumps(run_cell(Cell(*cell), Budget(*budget), pairs, name)))
 """
 
 
-def run_cell_alone(cell, budget):
+def run_cell_alone(cell, budget, pairs, name):
     """Do what `run_cell` does in a process of its own, as a worker of a Dask cluster has to.
 
     Keras draws the seeds of initial weights from Python's `random`, and so do the other threads
     of such a worker: a draw of theirs at the wrong moment would give the cell other weights.
     """
-    command = [sys.executable, "-c", ALONE, json.dumps([cell, budget])]
+    command = [sys.executable, "-c", ALONE, json.dumps([cell, budget, pairs, name])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = f"its process ended with status {done.returncode}"
-        return cell._asdict() | budget._asdict() | {"failed": reason}
+        return _record(cell, budget, pairs) | {"failed": reason}
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _record(cell, budget, pairs):
+    return cell._asdict() | {"epochs": budget.epochs, "pairs": [list(pair) for pair in pairs]}
+
+
+def _tidy(value):
+    return _short(value, 5) if isinstance(value, (float, np.floating)) else value
 
 
 def _short(number, digits):
@@ -128,19 +185,23 @@ def _short(number, digits):
     return float(f"{number:.{digits}g}")
 
 
-def plan(n_train=tuple(BUDGETS), label_noise=LABEL_NOISE, only=None, techniques=None):
-    """Return the cells of the grid, in order.
+def plan(study, budgets, only=None):
+    """Return the cells of a study, in order.
 
-    Without `techniques`, those of `TECHNIQUES`. `only` maps names of `Cell`'s fields to the texts
-    of the values to keep. Raises `BookError` for a value that no cell has.
+    `only` maps names of `Cell`'s fields to the texts of the values to keep. Raises `BookError` for
+    a value that no cell has, and where the study that chooses is not finished.
     """
-    grid = [
-        Cell(n, share, name, strength)
-        for n in dict.fromkeys(n_train)
-        for share in label_noise
-        for name, technique in (techniques or TECHNIQUES).items()
-        for strength in technique.strengths
-    ]
+    settings = [(n, share) for n in budgets for share in study.label_noise]
+    if study.search:
+        table = load_results("scores", RESULTS / study.search)
+        grid = _chosen(study, settings, table)
+    else:
+        grid = [
+            Cell(*setting, name, *configuration)
+            for setting in settings
+            for name in study.arms
+            for configuration in configurations(ARMS[name])
+        ]
     kept = {key: [_value(text) for text in texts] for key, texts in (only or {}).items()}
     for key, values in kept.items():
         known = dict.fromkeys(getattr(cell, key) for cell in grid)
@@ -159,6 +220,16 @@ def plan(n_train=tuple(BUDGETS), label_noise=LABEL_NOISE, only=None, techniques=
     return cells
 
 
+def _chosen(study, settings, table):
+    """Return the cells that a search has chosen, of those settings and arms that are finished."""
+    if table is None:
+        raise BookError(f"first comes the study that chooses: python -m tools.sweep {study.search}")
+    table = chosen(table)
+    table["n_train"] = table["n_train"].astype(object)
+    cells = dict.fromkeys(Cell(*row) for row in table[list(Cell._fields)].itertuples(index=False))
+    return [c for s in settings for c in cells if c[:2] == s and c.technique in study.arms]
+
+
 def _value(text):
     """Read a number, and leave a name as it is."""
     try:
@@ -172,11 +243,11 @@ def _text(value):
     return f"{value:.12g}" if isinstance(value, (int, float)) else value
 
 
-def gather(folder, budgets):
+def gather(folder, budgets, pairs):
     """Move finished cells into the two tables, and return the set of all cells that they hold.
 
     What is no whole cell is named and deleted. Raises `BookError` where the tables are damaged,
-    or where a cell has not the seeds and epochs that `budgets` has for its number of images.
+    or where a cell has not these pairs, or not the epochs of its number of images in `budgets`.
     """
     records = []
     for file in sorted(Path(folder, "cells").glob("*.json")):
@@ -188,39 +259,43 @@ def gather(folder, budgets):
             records.append(record)
 
     tables, done = {}, []
-    for name in ("scores", "curves"):
+    for name, key in (("scores", [*KEY, "end"]), ("curves", KEY)):
         old = load_results(name, folder)
         parts = [_table(record, name) for record in records]
         if old is not None and name == "curves":
             old[list(METRICS)] = old[list(METRICS)].map(_joined)
-        parts = [old, *parts] if old is not None else parts
+        parts = [part for part in [old, *parts] if part is not None and len(part)]
         if not parts:
-            return set()
-        tables[name] = pd.concat(parts).drop_duplicates(KEY, keep="last")
-        groups = {Cell(*key): rows for key, rows in tables[name].groupby(KEY[:-1])}
+            continue
+        tables[name] = pd.concat(parts).drop_duplicates(key, keep="last")
+        groups = {Cell(*values): rows for values, rows in tables[name].groupby(list(Cell._fields))}
         for cell, rows in groups.items():
-            _check(folder, cell, rows, budgets.get(cell.n_train))
+            _check(folder, cell, rows, budgets.get(cell.n_train), pairs)
         done.append(set(groups))
 
-    rank = {technique: i for i, technique in enumerate(TECHNIQUES | ARTICLE)}
+    rank = {technique: i for i, technique in enumerate(ARMS)}
     for name, table in tables.items() if records else ():
         table = table.sort_values(
-            KEY, key=lambda column: column.map(rank) if column.name == "technique" else column
+            KEY,
+            key=lambda column: column.map(rank) if column.name == "technique" else column,
+            kind="stable",
         )
         write_atomically(Path(folder, f"{name}.csv"), table.to_csv(index=False).encode())
     for record in records:  # both tables hold them now
         _cell_file(folder, _cell(record)).unlink()
-    return set.intersection(*done)
+    return set.intersection(*done) if done else set()
 
 
-def _check(folder, cell, rows, budget):
-    """Raise `BookError` where a cell's rows have other seeds or epochs than the budget, if any."""
+def _check(folder, cell, rows, budget, pairs):
+    """Raise `BookError` where a cell's rows have other pairs or epochs than asked for."""
     if budget is None:  # this sweep has no such number of images, and leaves the cell alone
         return
-    seeds, epochs = sorted(rows["seed"]), sorted(set(rows["epochs"]))
+    held = sorted(set(rows[["draw", "seed"]].itertuples(index=False, name=None)))
+    epochs = sorted(set(rows["epochs"]))
     differ = []
-    if seeds != list(range(budget.seeds)):
-        differ.append(f"{len(seeds)} seeds ({_joined(seeds)}) instead of {budget.seeds}")
+    if held != sorted(map(tuple, pairs)):
+        seeds = _joined(seed for _, seed in held)
+        differ.append(f"{len(held)} pairs (seeds {seeds}) instead of {len(pairs)}")
     if epochs != [budget.epochs]:
         differ.append(f"{_joined(epochs)} epochs instead of {budget.epochs}")
     if differ:
@@ -244,20 +319,22 @@ def _read_record(file):
         if file.name != _cell_file("", _cell(record)).name:
             return None
         if "failed" not in record:
-            _table(record, "scores"), _table(record, "curves")
+            _table(record, "curves")
+            table, pairs = _table(record, "scores"), record["pairs"]
+            if len(table) != len(ENDS) * len(pairs) or table.isna().any(axis=None):
+                return None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return record
 
 
 def _table(record, name):
-    """Return a record's rows of a table, one per seed."""
-    columns = record[name]
-    if name == "curves":
-        columns = {metric: [_joined(row) for row in columns[metric]] for metric in METRICS}
-    seeds = range(record["seeds"])
-    rows = pd.DataFrame({"seed": seeds, "epochs": record["epochs"]} | columns)
-    for position, (field, value) in enumerate(zip(Cell._fields, _cell(record), strict=True)):
+    """Return a record's rows of a table."""
+    rows = pd.DataFrame(record[name])
+    for metric in METRICS if name == "curves" and len(rows) else ():
+        rows[metric] = rows[metric].map(_joined)
+    fields = {field: record[field] for field in (*Cell._fields, "epochs")}
+    for position, (field, value) in enumerate(fields.items()):
         rows.insert(position, field, value)
     return rows
 
@@ -266,21 +343,19 @@ def _joined(numbers):
     return " ".join(f"{number:g}" for number in numbers)
 
 
-def estimate(cell, budget):
+def estimate(cell, budget, pairs):
     """Return roughly the seconds that a cell takes on one core of a laptop."""
     per_image = 100e-6 if "augmentation" in cell.technique else 25e-6
-    if cell.technique in ARTICLE:
-        per_image += 120e-6
-    per_epoch = cell.n_train * per_image + budget.validation * 8e-6
-    return 4 + budget.seeds * budget.epochs * per_epoch
+    per_epoch = cell.n_train * per_image + budget.validation * 8e-6 / budget.validation_freq
+    return 4 + len(pairs) * (budget.epochs * per_epoch + 0.2)
 
 
-def sweep(cells, folder, budgets, command, jobs, dask):
+def sweep(name, cells, folder, budgets, pairs, command, jobs, dask):
     """Train the cells that are not finished; return their number and those that failed.
 
-    `command` is noted beside the results. The cells are trained by so many `jobs`, or by the
-    cluster whose Dask scheduler has the address `dask`. Raises `BookError` where another sweep is
-    at work in the folder.
+    `name` is that of the study, and `command` is noted beside the results. The cells are trained
+    by so many `jobs`, or by the cluster whose Dask scheduler has the address `dask`. Raises
+    `BookError` where another sweep is at work in the folder.
     """
     Path(folder, "cells").mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(Path(folder, "cells", ".lock"))
@@ -291,37 +366,37 @@ def sweep(cells, folder, budgets, command, jobs, dask):
             f"another sweep is at work in {folder}: wait for it, or name another --folder."
         ) from None
     with lock:
-        done = gather(folder, budgets)
+        done = gather(folder, budgets, pairs)
         todo = [cell for cell in cells if cell not in done]
-        runs = sum(budgets[cell.n_train].seeds for cell in todo)
-        cost = sum(estimate(cell, budgets[cell.n_train]) for cell in todo)
+        cost = sum(estimate(cell, budgets[cell.n_train], pairs) for cell in todo)
         workers = f"the cluster at {dask}" if dask else f"{jobs} at a time"
         print(
             f"{len(cells)} cells, {len(cells) - len(todo)} of them finished. To train: "
-            f"{len(todo)} cells, {runs:,} runs, {workers}; about {cost / 60:.0f} minutes "
-            "of one core.",
+            f"{len(todo)} cells, {len(todo) * len(pairs):,} runs, {workers}; about "
+            f"{cost / 60:.0f} minutes of one core.",
             flush=True,
         )
         failed = []
         if todo:
             _note_provenance(folder, command)
-        records = _on_cluster(todo, budgets, dask) if dask else _here(todo, budgets, jobs)
+        tasks = [(cell, budgets[cell.n_train], pairs, name) for cell in todo]
+        records = _on_cluster(tasks, dask) if dask else _here(tasks, jobs)
         for record in tqdm(records, total=len(todo), unit="cell", disable=None):
             content = json.dumps(record, ensure_ascii=False).encode()
             write_atomically(_cell_file(folder, _cell(record)), content)
             if "failed" in record:
                 failed.append(record)
-        gather(folder, budgets)
+        gather(folder, budgets, pairs)
     return len(todo), failed
 
 
-def _here(cells, budgets, jobs):
+def _here(tasks, jobs):
     """Yield the cells' records as they are finished, by so many processes of this machine."""
-    tasks = (joblib.delayed(run_cell)(cell, budgets[cell.n_train]) for cell in cells)
+    tasks = (joblib.delayed(run_cell)(*task) for task in tasks)
     return joblib.Parallel(jobs, batch_size=1, return_as="generator_unordered")(tasks)
 
 
-def _on_cluster(cells, budgets, address):
+def _on_cluster(tasks, address):
     """Yield the cells' records as they are finished, by the workers of a Dask cluster."""
     try:
         import distributed
@@ -335,8 +410,7 @@ def _on_cluster(cells, budgets, address):
             raise BookError(
                 f"--dask {address}: no scheduler with a worker answers there ({error})."
             ) from None
-        each = [budgets[cell.n_train] for cell in cells]
-        futures = client.map(run_cell_alone, cells, each, pure=False)
+        futures = client.map(run_cell_alone, *zip(*tasks, strict=True), pure=False)
         for _, record in distributed.as_completed(futures, with_results=True):
             yield record
 
@@ -387,9 +461,7 @@ def _options(arguments):
         description="Train a grid of settings, techniques and strengths. What is finished is kept.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--article", action="store_true", help="the article's networks, at full size, instead"
-    )
+    parser.add_argument("study", choices=STUDIES, help="what to train: see results/PROTOCOL.md")
     parser.add_argument("--folder", type=_named, help="where the results lie")
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument("--jobs", type=_count, help="cells at a time; without it, one per core")
@@ -405,7 +477,7 @@ def _options(arguments):
         help="cells of these values, e.g. technique=dropout or n_train=300,1000",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the cells and stop")
-    parser.add_argument("--seeds", type=_count, help="the same number of seeds for all")
+    parser.add_argument("--seeds", type=_count, help="only so many pairs of draw and seed")
     parser.add_argument(
         "--n-train",
         type=_count,
@@ -424,23 +496,26 @@ def main(arguments=None):
         options = _options(arguments)
     except SystemExit as end:  # argparse has said why
         return end.code
-    techniques, usual, noise, folder = TECHNIQUES, BUDGETS, LABEL_NOISE, RESULTS
-    if options.article:
-        techniques, usual, noise, folder = ARTICLE, ARTICLE_BUDGET, (0.0,), RESULTS / "article"
-    folder = Path(options.folder or folder).expanduser()
-    given = {name: getattr(options, name) for name in ("epochs", "seeds") if getattr(options, name)}
-    budgets = {n: usual.get(n, Budget(10, 10))._replace(**given) for n in options.n_train or usual}
+    study = STUDIES[options.study]
+    folder = Path(options.folder or RESULTS / options.study).expanduser()
+    given = {"epochs": options.epochs} if options.epochs else {}
+    numbers = options.n_train or study.budgets
+    budgets = {n: study.budgets.get(n, Budget(10))._replace(**given) for n in numbers}
+    pairs = study.pairs[: options.seeds]
     only = {}
     for key, values in options.only:
         only.setdefault(key, []).extend(values)
     try:
-        cells = plan(budgets, noise, only, techniques)
+        if options.seeds and options.seeds > len(pairs):
+            raise BookError(f"--seeds {options.seeds}: the study has {len(pairs)} pairs.")
+        cells = plan(study, budgets, only)
         if options.dry_run:
             print(*cells, f"{len(cells)} cells", sep="\n")
             return 0
         command = shlex.join(["python", "-m", "tools.sweep", *arguments])
         jobs = options.jobs or joblib.cpu_count()
-        trained, failed = sweep(cells, folder, budgets, command, jobs, options.dask)
+        given = command, jobs, options.dask
+        trained, failed = sweep(options.study, cells, folder, budgets, pairs, *given)
     except BookError as error:
         print(error, file=sys.stderr)
     except TerminatedWorkerError:

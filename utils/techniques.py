@@ -4,16 +4,34 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
-from keras import layers, regularizers
+from keras import constraints, layers, regularizers
 
 LABEL_NOISE = (0.0, 0.2, 0.4)  # shares of wrong training labels
 
 
 class Budget(NamedTuple):
-    """How long and how often every technique may train in a setting.
+    """How long every technique trains in a setting, and how many epochs lie between validations.
 
     `validation` is the number of validation images, which have correct labels.
     """
+
+    epochs: int
+    validation_freq: int = 1
+    validation: int = 1_000
+
+
+# About 2,100 mini-batches of 128, with a look at the validation images every 40 to 80 of them.
+MAP = {
+    300: Budget(700, 14),
+    1_000: Budget(265, 5),
+    3_000: Budget(88, 2),
+    10_000: Budget(27),
+    34_300: Budget(8),
+}
+
+
+class FirstBudget(NamedTuple):
+    """The first edition's: how long and how often every technique trained in a setting."""
 
     epochs: int
     seeds: int
@@ -21,11 +39,11 @@ class Budget(NamedTuple):
 
 
 BUDGETS = {  # training images: epochs and seeds
-    300: Budget(30, 10),
-    1_000: Budget(25, 10),
-    3_000: Budget(15, 10),
-    10_000: Budget(8, 10),
-    42_000: Budget(5, 5),
+    300: FirstBudget(30, 10),
+    1_000: FirstBudget(25, 10),
+    3_000: FirstBudget(15, 10),
+    10_000: FirstBudget(8, 10),
+    42_000: FirstBudget(5, 5),
 }
 
 
@@ -82,6 +100,76 @@ ARTICLE = {
 }
 ARTICLE_BUDGET = {42_000: Budget(10, 10, 18_000)}
 
+
+class Arm(NamedTuple):
+    """A technique of the map: its ten strengths, weakest first, and how to train with one.
+
+    `options(strength)` returns arguments of `network`. Where an arm has a second strength, as one
+    of two techniques together does, `options(strength, second)` gets one of those as well.
+    """
+
+    knob: str = ""
+    strengths: tuple = (0.0,) * 10
+    options: Callable = lambda strength: {}
+    seconds: tuple = ()
+
+
+RATES = (4e-6, 1e-5, 2.5e-5, 6e-5, 1.5e-4, 4e-4, 1e-3, 2.5e-3, 6e-3, 1.5e-2)  # learning rates
+LAMBDAS = (1e-5, 3e-5, 6e-5, 1.5e-4, 4e-4, 1e-3, 2.5e-3, 6e-3, 1.5e-2, 4e-2)
+DROPPED = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHIFTS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.13, 0.17, 0.22)
+
+# The arms of results/PROTOCOL.md: what is added here is part of the next sweep.
+ARMS = {
+    "none": Arm(),
+    "L2": Arm("λ", LAMBDAS, lambda s: {"penalty": regularizers.L2(s)}),
+    "weight decay": Arm(
+        "decay", (0.01, 0.03, 0.06, 0.15, 0.4, 1.0, 2.5, 6.0, 15.0, 40.0), lambda s: {"decay": s}
+    ),
+    "L1": Arm(
+        "λ",
+        (1e-6, 3e-6, 1e-5, 2e-5, 4e-5, 1e-4, 2e-4, 5e-4, 1e-3, 3e-3),
+        lambda s: {"penalty": regularizers.L1(s)},
+    ),
+    "dropout": Arm("rate", DROPPED, lambda s: {"rate": s}),
+    "dropout, full recipe": Arm(
+        "max-norm",
+        (9.0, 6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.3),
+        lambda s: {"rate": 0.5, "input_rate": 0.2, "max_norm": s},
+    ),
+    "augmentation": Arm("shift", SHIFTS, lambda s: {"shift": s}),
+    "label smoothing": Arm(
+        "share",
+        (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.65, 0.85),
+        lambda s: {"smoothing": s},
+    ),
+    "batch normalization": Arm(options=lambda s: {"normalize": True}),
+    "dropout + augmentation": Arm(
+        "rate", DROPPED, lambda s, shift: {"rate": s, "shift": shift}, SHIFTS
+    ),
+    "L2 + dropout": Arm(
+        "λ", LAMBDAS, lambda s, rate: {"penalty": regularizers.L2(s), "rate": rate}, DROPPED
+    ),
+}
+
+
+def configurations(arm):
+    """Return the ten settings that an arm searches, as pairs of learning rate and strength.
+
+    Each learning rate and each strength is tried once, in combinations spread evenly, as on the
+    lattice of Korobov (1959).
+    """
+    return [(rate, arm.strengths[(3 * i + 1) % 10]) for i, rate in enumerate(RATES)]
+
+
+def options(arm, learning_rate, strength):
+    """Return the arguments of `network` for one of an arm's settings."""
+    given = [strength]
+    if arm.seconds:
+        given.append(arm.seconds[(7 * RATES.index(learning_rate) + 2) % 10])
+    return {"learning_rate": learning_rate, **arm.options(*given)}
+
+
 # Colour and marker, in all figures and in the explorer. The colours are Okabe and Ito's, for
 # colour-blind readers, darkened until they stand out from white and from each other in grey.
 STYLE = {
@@ -97,25 +185,73 @@ STYLE = {
 }
 
 
-def network(learning_rate=1e-3, penalty=None, rate=0.0, shift=0.0, hidden=(256,) * 3):
+def network(
+    learning_rate=1e-3,
+    penalty=None,
+    rate=0.0,
+    shift=0.0,
+    hidden=(256,) * 3,
+    *,
+    decay=0.0,
+    input_rate=0.0,
+    max_norm=None,
+    smoothing=0.0,
+    normalize=False,
+    filters=(),
+):
     """Return the workhorse, or one with other hidden layers, with any of the techniques.
 
     `shift` moves images by up to that share of their width and height, and turns them by up
-    to half as large a share of a full turn.
+    to half as large a share of a full turn. `decay` is AdamW's, of the kernels alone. `filters`
+    puts convolutions in front, each followed by max pooling.
     """
+
+    def options(axis):
+        limit = constraints.MaxNorm(max_norm, axis) if max_norm else None
+        return {"kernel_regularizer": penalty, "kernel_constraint": limit}
+
     stack = [keras.Input((28, 28, 1))]
     if shift:
         stack.append(layers.RandomRotation(shift / 2, fill_mode="constant"))
         stack.append(layers.RandomTranslation(shift, shift, fill_mode="constant"))
+    if input_rate:
+        stack.append(layers.Dropout(input_rate))
+    for count in filters:
+        stack.append(layers.Conv2D(count, 3, activation="relu", **options([0, 1, 2])))
+        stack.append(layers.MaxPooling2D())
     stack.append(layers.Flatten())
     for units in hidden:
-        stack.append(layers.Dense(units, activation="relu", kernel_regularizer=penalty))
+        if normalize:
+            stack += [layers.Dense(units, **options(0)), layers.BatchNormalization(), layers.ReLU()]
+        else:
+            stack.append(layers.Dense(units, activation="relu", **options(0)))
         if rate:
             stack.append(layers.Dropout(rate))
     model = keras.Sequential([*stack, layers.Dense(10, activation="softmax")])
+    optimizer = keras.optimizers.Adam(learning_rate)
+    if decay:
+        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=decay)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
     model.compile(
-        keras.optimizers.Adam(learning_rate),
-        "sparse_categorical_crossentropy",
+        optimizer,
+        Smoothed(smoothing) if smoothing else "sparse_categorical_crossentropy",
         metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(name="log_loss")],
     )
     return model
+
+
+class Smoothed(keras.losses.Loss):
+    """The log-loss against labels of which a share is spread evenly over the ten digits."""
+
+    def __init__(self, share, **kwargs):
+        super().__init__(**kwargs)
+        self.share = share
+
+    def call(self, y_true, y_pred):
+        """Return the loss of each image (Szegedy et al., 2016, section 7)."""
+        wanted = keras.ops.one_hot(keras.ops.reshape(y_true, (-1,)), 10)
+        return keras.losses.categorical_crossentropy(wanted, y_pred, label_smoothing=self.share)
+
+    def get_config(self):
+        """Return what is needed to make the loss anew."""
+        return super().get_config() | {"share": self.share}
