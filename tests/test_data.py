@@ -1,5 +1,6 @@
 """The loader, against every source and every broken file that a reader may have."""
 
+import gzip
 import hashlib
 import http.server
 import os
@@ -12,7 +13,7 @@ import pytest
 
 import utils.data as data
 from utils import BookError
-from utils.data import load_mnist
+from utils.data import load_fashion_mnist, load_mnist
 
 
 @pytest.fixture
@@ -24,8 +25,9 @@ def fake(monkeypatch):
         key: rng.integers(0, 10 if key[0] == "y" else 256, shape, dtype="uint8")
         for key, shape in shapes.items()
     }
-    known = {k: (a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for k, a in arrays.items()}
-    monkeypatch.setattr(data, "FULL", known)
+    sums = {key: hashlib.sha256(array.tobytes()).hexdigest() for key, array in arrays.items()}
+    monkeypatch.setattr(data, "SHAPES", shapes)
+    monkeypatch.setattr(data, "SHA256", {"MNIST": sums, "Fashion-MNIST": sums})
     return arrays
 
 
@@ -33,8 +35,9 @@ def fake(monkeypatch):
 def alone(monkeypatch, tmp_path):
     """No MNIST_NPZ, an empty Keras home, and a download address that refuses at once."""
     monkeypatch.delenv("MNIST_NPZ", raising=False)
+    monkeypatch.delenv("FASHION_MNIST_NPZ", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(data, "KERAS_URL", "http://127.0.0.1:9/mnist.npz")
+    monkeypatch.setattr(data, "KERAS_URL", "http://127.0.0.1:9/")
     return tmp_path
 
 
@@ -82,7 +85,8 @@ def test_label_noise(fake, alone, monkeypatch):
 
 
 def test_wrong_labels_are_drawn_evenly_from_the_nine_others():
-    _, labels = data._draw(np.full(90_001, 4), 90_000, 1, 1 - 1e-9, seed=0)
+    four = np.full(90_001, 4)
+    _, labels = data._draw(four, np.arange(90_001), 90_000, 1, 1 - 1e-9, seed=0)
     assert labels[0] == 4, "the validation label is right"
     labels = labels[1:]
     counts = np.bincount(labels, minlength=10)
@@ -192,18 +196,29 @@ def test_a_corrupt_cache_is_refused_and_kept(how, fake, alone):
     assert cached.exists()
 
 
+def fashion_files(arrays):
+    """Return the four files in which Fashion-MNIST's makers publish such arrays."""
+    headers = {key: bytes([0, 0, 8, array.ndim]) for key, array in arrays.items()}
+    lengths = {key: np.array(array.shape, ">i4").tobytes() for key, array in arrays.items()}
+    return {
+        name: gzip.compress(headers[key] + lengths[key] + arrays[key].tobytes())
+        for key, name in data.FASHION_FILES.items()
+    }
+
+
 @pytest.fixture
 def server(fake, alone, monkeypatch):
     """A server for the fake archive; `behaviour["slow"]` makes it trickle."""
     np.savez(alone / "m.npz", **fake)
-    content, behaviour = (alone / "m.npz").read_bytes(), {"slow": False, "body": None}
+    files = {"mnist.npz": (alone / "m.npz").read_bytes(), **fashion_files(fake)}
+    behaviour = {"slow": False, "body": None}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
             if not behaviour["slow"]:
-                self.wfile.write(behaviour["body"] or content)
+                self.wfile.write(behaviour["body"] or files[self.path[1:]])
             while behaviour["slow"]:
                 try:
                     self.wfile.write(b"x")
@@ -216,7 +231,7 @@ def server(fake, alone, monkeypatch):
 
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=web.serve_forever, daemon=True).start()
-    monkeypatch.setattr(data, "KERAS_URL", f"http://127.0.0.1:{web.server_port}/mnist.npz")
+    monkeypatch.setattr(data, "KERAS_URL", f"http://127.0.0.1:{web.server_port}/")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield behaviour
     behaviour["slow"] = False
@@ -227,7 +242,7 @@ def test_download_is_cached(server, alone, monkeypatch):
     first = load_mnist(10, 10)
     cached = alone / "keras" / "datasets" / "mnist.npz"
     assert [p.name for p in cached.parent.iterdir()] == ["mnist.npz"]
-    monkeypatch.setattr(data, "KERAS_URL", "http://127.0.0.1:9/none")
+    monkeypatch.setattr(data, "KERAS_URL", "http://127.0.0.1:9/none/")
     np.testing.assert_array_equal(load_mnist(10, 10).x_train, first.x_train)
 
 
@@ -249,6 +264,61 @@ def test_slow_download_is_given_up(server, alone, monkeypatch):
 def test_a_login_page_instead_of_mnist_is_not_cached(server, alone):
     server["body"] = b"<html>Please sign in</html>"
     assert "sample" in load_mnist(10, 10).source
+    assert not (alone / "keras").exists()
+
+
+def test_fashion_mnist_from_a_file_the_network_and_the_cache(
+    server, fake, alone, monkeypatch, capsys
+):
+    np.savez(alone / "f.npz", **fake)
+    monkeypatch.setenv("FASHION_MNIST_NPZ", str(alone / "f.npz"))
+    named = load_fashion_mnist(20, 10, 0.2, seed=3)
+    monkeypatch.delenv("FASHION_MNIST_NPZ")
+    fetched = load_fashion_mnist(20, 10, 0.2, seed=3)
+    monkeypatch.setattr(data, "KERAS_URL", "http://127.0.0.1:9/none/")
+    for other in (fetched, load_fashion_mnist(20, 10, 0.2, seed=3)):
+        for ours, theirs in zip(named[:6], other[:6], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    folder = alone / "keras" / "datasets" / "fashion-mnist"
+    assert {file.name for file in folder.iterdir()} == set(data.FASHION_FILES.values())
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Fashion-MNIST: 20 training and 10 validation images from the file")
+    assert said[1] == said[2] and "Keras's download" in said[2]
+    assert len(load_fashion_mnist(20, 10, draws=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:-20], "is truncated or damaged"),
+        (lambda content: b"<html>Please sign in</html>", "is truncated or damaged"),
+        (lambda content: gzip.compress(gzip.decompress(content)[:-1]), "instead of y_train's"),
+        (
+            lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"\x0b"),
+            "has other content than Fashion-MNIST in y_train",
+        ),
+    ],
+)
+def test_a_damaged_file_of_fashion_mnist(spoil, message, server, fake, alone):
+    folder = alone / "keras" / "datasets" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for name, content in fashion_files(fake).items():
+        (folder / name).write_bytes(spoil(content) if name.startswith("train-labels") else content)
+    with pytest.raises(BookError, match=message) as caught:
+        load_fashion_mnist(20, 10)
+    assert "train-labels" in str(caught.value) and "delete this file" in str(caught.value)
+
+
+def test_fashion_mnist_without_a_network(alone):
+    message = "Fashion-MNIST could not be downloaded: try again later, or name a file with its"
+    with pytest.raises(BookError, match=message):
+        load_fashion_mnist()
+
+
+def test_another_download_than_fashion_mnist_is_not_cached(server, alone):
+    server["body"] = gzip.compress(bytes(60 * 784 + 16))
+    with pytest.raises(BookError, match=r"the download of train-images.* has other content"):
+        load_fashion_mnist(20, 10)
     assert not (alone / "keras").exists()
 
 
@@ -274,6 +344,7 @@ def test_sample_without_a_network(alone, capsys):
         {"label_noise": -0.1},
         {"label_noise": float("nan")},
         {"n_train": 60_000},
+        {"reserved": True},
     ],
 )
 def test_arguments_out_of_range(arguments, alone):
@@ -286,8 +357,10 @@ def test_arguments_out_of_range(arguments, alone):
 def test_the_full_mnist(tmp_path, monkeypatch):
     path = tmp_path / "mnist.npz"
     shutil.copy(os.environ["MNIST_NPZ"], path)
-    mnist = load_mnist(42_000, 18_000)
+    mnist = load_mnist(34_300, 14_700)
     assert len(mnist.x_test) == 10_000
+    with pytest.raises(BookError, match="has 50,000 to draw from: ask for fewer"):
+        load_mnist(42_000, 18_000)
     with np.load(path) as archive:
         arrays = dict(archive)
     arrays["x_train"][59_999, 14, 14] ^= 1
@@ -295,3 +368,23 @@ def test_the_full_mnist(tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_NPZ", str(path))
     with pytest.raises(BookError, match="other content"):
         load_mnist()
+
+
+@pytest.mark.skipif(not os.environ.get("MNIST_NPZ"), reason="MNIST_NPZ is not set")
+def test_reserved_images_are_in_no_draw():
+    """All that can be drawn and what is reserved are the training images, each once."""
+    mnist = load_mnist(49_000, 1_000, seed=3, reserved=True)
+    with np.load(os.environ["MNIST_NPZ"]) as archive:
+        images, labels = archive["x_train"], archive["y_train"]
+        assert not np.array_equal(archive["x_test"] / np.float32(255), mnist.x_test[..., 0])
+    parts = [mnist.x_train, mnist.x_val, mnist.x_test]
+    ours = np.concatenate([np.round(255 * part) for part in parts]).reshape(60_000, -1)
+    order, other = (np.lexsort(table.T[300:500]) for table in (ours, images.reshape(60_000, -1)))
+    np.testing.assert_array_equal(ours[order], images.reshape(60_000, -1)[other])
+    own = np.concatenate([mnist.y_train, mnist.y_val, mnist.y_test])
+    np.testing.assert_array_equal(np.bincount(own), np.bincount(labels))
+
+
+@pytest.mark.skipif(not os.environ.get("FASHION_MNIST_NPZ"), reason="FASHION_MNIST_NPZ is not set")
+def test_the_full_fashion_mnist():
+    assert len(load_fashion_mnist(34_300, 14_700).x_test) == 10_000

