@@ -11,12 +11,16 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from nbval.plugin import get_sanitize_patterns
+from scipy import special
 
 from utils import BookError
 from utils.evidence import (
     ClaimFailed,
     Difference,
     at_best_strength,
+    calibration,
+    calibration_error,
+    chosen,
     claim,
     comparison,
     differences,
@@ -310,3 +314,53 @@ def test_chance_of_a_false_alarm():
     found = false_alarms(rows)
     assert list(found["failed"]) == [0, 0, 2]
     assert found["chance"][0] < 0.01 and np.isnan(found["chance"][1]) and found["chance"][2] == 0.5
+
+
+# What a search chooses, and calibration
+
+
+def test_what_a_search_chooses():
+    """By each score, at the last epoch and at the best one; of equals, the lower learning rate."""
+    rows = [
+        # learning rate, end, accuracy and log-loss of two pairs
+        (1e-3, "last", (0.8, 0.9), (0.5, 0.7)),
+        (1e-2, "last", (0.9, 0.9), (0.7, 0.7)),
+        (1e-4, "last", (0.9, 0.9), (0.6, 0.8)),
+        (1e-3, "best accuracy", (0.95, 0.95), (0.1, 0.1)),
+        (1e-2, "best accuracy", (0.9, 0.9), (0.0, 0.0)),
+        (1e-3, "best log-loss", (0.0, 0.0), (0.3, 0.4)),
+        (1e-2, "best log-loss", (1.0, 1.0), (0.3, 0.5)),
+    ]
+    key = {"n_train": 300, "label_noise": 0.2, "technique": "L2", "strength": 1.0}
+    search = pd.DataFrame(
+        key | {"learning_rate": rate, "end": end, "val_accuracy": a, "val_log_loss": b}
+        for rate, end, accuracy, loss in rows
+        for a, b in zip(accuracy, loss, strict=True)
+    )
+    picked = chosen(search).set_index(["end", "metric"])["learning_rate"]
+    assert picked.to_dict() == {
+        ("last", "accuracy"): 1e-4,
+        ("last", "log_loss"): 1e-3,
+        ("best accuracy", "accuracy"): 1e-3,
+        ("best log-loss", "log_loss"): 1e-3,
+    }
+
+
+def test_calibration_finds_the_temperature(rng):
+    """Probabilities that were made too sure by a known temperature are put right."""
+    logits = rng.normal(0, 2, (40_000, 5))
+    honest = special.softmax(logits, axis=1)
+    labels = (honest.cumsum(axis=1) < rng.random((40_000, 1))).sum(axis=1)
+    sure = special.softmax(3 * logits, axis=1)
+    half = slice(None, 20_000), slice(20_000, None)
+    found = calibration(*(part[rows] for rows in half for part in (sure, labels)))
+    assert found["temperature"] == pytest.approx(3, rel=0.05)
+    best = -np.log(honest[half[1]][np.arange(20_000), labels[half[1]]]).mean()
+    assert found["test_scaled_log_loss"] == pytest.approx(best, rel=0.01)
+    assert found["test_ece"] > 0.1 > 0.02 > found["test_scaled_ece"]
+
+
+def test_calibration_error_by_hand():
+    """Two images with confidence 0.9, one right; one with 0.6, right: (|1 - 1.8| + 0.4) / 3."""
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+    assert calibration_error(p, np.array([0, 1, 1])) == pytest.approx(1.2 / 3)

@@ -10,14 +10,19 @@ from matplotlib.colors import to_rgb
 
 from utils import techniques
 from utils.techniques import (
+    ARMS,
     ARTICLE,
     ARTICLE_BUDGET,
     BUDGETS,
     LABEL_NOISE,
     LARGE,
+    MAP,
+    RATES,
     STYLE,
     TECHNIQUES,
+    configurations,
     network,
+    options,
 )
 
 
@@ -69,9 +74,71 @@ def test_each_technique_has_the_same_budget():
     assert {len(technique.strengths) for technique in TECHNIQUES.values()} == {6}
     for technique in TECHNIQUES.values():
         assert list(technique.strengths) == sorted(set(technique.strengths))
-    for n_train, budget in (BUDGETS | ARTICLE_BUDGET).items():
-        assert n_train + budget.validation <= 60_000
-    assert LABEL_NOISE[0] == 0
+    assert len(BUDGETS) == 5 and len(ARTICLE_BUDGET) == 1 and LABEL_NOISE[0] == 0
+
+
+def test_each_arm_has_the_same_search():
+    """Ten configurations, the same learning rates, each strength once; all reach the network."""
+    for name, arm in ARMS.items():
+        tried = configurations(arm)
+        assert tuple(rate for rate, _ in tried) == RATES and len(RATES) == 10
+        assert sorted(strength for _, strength in tried) == sorted(arm.strengths)
+        given = [options(arm, *configuration) for configuration in tried]
+        assert [each.pop("learning_rate") for each in given] == list(RATES)
+        if len(set(arm.strengths)) == 1:
+            assert len({str(each) for each in given}) == 1
+            continue
+        assert len(set(arm.strengths)) == 10, name
+        described = {str([getattr(v, "get_config", lambda v=v: v)() for v in each.values()])
+                     for each in given}  # fmt: skip
+        assert len(described) == 10, name
+    seconds = [options(ARMS["L2 + dropout"], *c)["rate"] for c in configurations(ARMS["L2"])]
+    assert sorted(seconds) == sorted(ARMS["L2 + dropout"].seconds)
+
+
+def test_every_size_has_as_many_mini_batches():
+    for n_train, budget in MAP.items():
+        assert 2_100 <= budget.epochs * -(-n_train // 128) <= 2_144
+        assert budget.epochs % budget.validation_freq == 0
+        assert n_train + budget.validation <= 50_000
+
+
+def test_the_full_recipe_of_dropout_s_authors():
+    model = network(**options(ARMS["dropout, full recipe"], 1e-3, 9.0))
+    assert [layer.rate for layer in layers_of(model, keras.layers.Dropout)] == [0.2, 0.5, 0.5, 0.5]
+    assert isinstance(model.layers[0], keras.layers.Dropout)
+    *hidden, last = layers_of(model, keras.layers.Dense)
+    assert {layer.kernel_constraint.max_value for layer in hidden} == {9.0}
+    assert last.kernel_constraint is None
+
+
+def test_decay_is_of_the_kernels_alone():
+    model = network(decay=0.4)
+    optimizer = model.optimizer
+    assert optimizer.weight_decay == 0.4
+    decayed = [v.name for v in model.trainable_variables if optimizer._use_weight_decay(v)]
+    assert set(decayed) == {"kernel"} and len(decayed) == 4
+
+
+def test_smoothed_labels():
+    """Against the formula, and against Keras's loss of labels that are one-hot."""
+    p = np.array([[0.7, 0.2, 0.1, *[0.0] * 7], [0.1] * 10], "float32")
+    y, wanted = np.array([0, 3]), keras.losses.CategoricalCrossentropy(label_smoothing=0.2)
+    expected = wanted(np.eye(10, dtype="float32")[y], p)
+    np.testing.assert_allclose(network(smoothing=0.2).loss(y, p), expected, rtol=1e-5)
+
+
+def test_normalization_comes_before_the_activation():
+    kinds = [type(layer).__name__ for layer in network(normalize=True, hidden=(4,)).layers]
+    assert kinds == ["Flatten", "Dense", "BatchNormalization", "ReLU", "Dense"]
+
+
+def test_a_convolutional_network():
+    model = network(filters=(4, 8), hidden=(16,), max_norm=1.0)
+    assert [type(layer).__name__ for layer in model.layers][:4] == ["Conv2D", "MaxPooling2D"] * 2
+    kernel = 9 * np.ones((3, 3, 1, 4), "float32")
+    limited = np.asarray(model.layers[0].kernel_constraint(kernel))
+    np.testing.assert_allclose(np.linalg.norm(limited.reshape(-1, 4), axis=0), 1, rtol=1e-5)
 
 
 def test_chapters_import_no_command_line():
@@ -116,7 +183,7 @@ def colours():
 
 
 def test_every_technique_has_a_style():
-    assert set(TECHNIQUES) | {"weight decay"} == set(STYLE)
+    assert set(TECHNIQUES) | set(ARMS) == set(STYLE)
     markers = [marker for _, marker in STYLE.values()]
     assert len(set(markers)) == len(markers)
 

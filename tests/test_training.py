@@ -267,6 +267,48 @@ def test_the_technique_travels_with_the_runs(tiny):
     assert train_seeds(network(), tiny, 1, [0], 16, technique="L2").technique == "L2"
 
 
+@pytest.mark.parametrize("clip", [None, 1e9])  # side by side, and by fit
+def test_scores_and_answers_at_the_best_epochs(clip, tiny, capsys):
+    """Two metrics, validated every third epoch, against the curves and against each other."""
+    build = network(0.3, lambda: keras.optimizers.Adam(0.1, clipnorm=clip))
+    best = ["val_accuracy", "val_log_loss"]
+    wanted = {"validation_freq": 3, "best": best, "answers": ["val", "test"]}
+    runs = train_seeds(build, tiny, 13, FIVE, 16, **wanted)
+    assert ("clipnorm" in capsys.readouterr().out) == bool(clip)
+    for metric, sign in zip(best, (1, -1), strict=True):
+        curve = runs.history[metric]
+        assert list(np.flatnonzero(np.isfinite(curve[0]))) == [2, 5, 8, 11]
+        at_best = runs.best[metric]
+        place = np.nanargmax(sign * curve, axis=1)  # the first of equals
+        assert list(at_best.scores["epochs"]) == list(place + 1)
+        kept = curve[np.arange(5), place]
+        np.testing.assert_allclose(at_best.scores[metric], kept, rtol=1e-4)
+    assert list(runs.scores["epochs"]) == [13] * 5 and np.isfinite(runs.history["loss"]).all()
+    for each in (runs, *runs.best.values()):
+        for split in ("val", "test"):
+            p, y = each.answers[split], getattr(tiny, f"y_{split}")
+            log_loss = -np.log(p[:, np.arange(len(y)), y]).mean(axis=1)
+            np.testing.assert_allclose(each.scores[f"{split}_log_loss"], log_loss, rtol=1e-3)
+    last = runs.models[4].predict(tiny.x_test, verbose=0)  # the models are those of the end
+    np.testing.assert_allclose(runs.answers["test"][4], last, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"best": ["accuracy"]}, "best='accuracy' is no validation metric: choose from val_"),
+        ({"best": ["val_f1"]}, "choose from val_accuracy, val_log_loss, val_loss"),
+        ({"best": ["val_loss"], "validation_freq": 3}, "in 2 epochs there is no validation"),
+        ({"validation_freq": 0}, "validation_freq=0 is not a whole number of at least 1"),
+        ({"answers": ["x_test"]}, "answers='x_test' is no split: choose from train, val, test"),
+    ],
+)
+def test_what_cannot_be_kept(wanted, message, tiny):
+    with pytest.raises(BookError) as caught:
+        train_seeds(network(), tiny, 2, FIVE, 16, **wanted)
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize("clip", [None, 1.0])  # side by side, and by fit
 def test_a_metric_of_several_numbers(clip, tiny):
     def build():

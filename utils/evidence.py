@@ -209,18 +209,18 @@ def calibration(p_val, y_val, p_test, y_test):
     calibration error, before and after, is that of 15 equal bins (Guo et al., 2017).
     """
     val, test = (np.log(np.maximum(p, 1e-7)) for p in (p_val, p_test))
-    loss = lambda log_t: log_loss_at(np.exp(log_t), val, y_val)  # noqa: E731
+    loss = lambda log_t: _log_loss_at(np.exp(log_t), val, y_val)  # noqa: E731
     temperature = np.exp(optimize.minimize_scalar(loss, bounds=(-4, 4), method="bounded").x)
     scaled = special.softmax(test / temperature, axis=1)
     return {
         "temperature": float(temperature),
-        "test_scaled_log_loss": float(log_loss_at(temperature, test, y_test)),
+        "test_scaled_log_loss": float(_log_loss_at(temperature, test, y_test)),
         "test_ece": calibration_error(p_test, y_test),
         "test_scaled_ece": calibration_error(scaled, y_test),
     }
 
 
-def log_loss_at(temperature, logarithms, labels):
+def _log_loss_at(temperature, logarithms, labels):
     """Return the log-loss of probabilities whose logarithms are divided by a temperature."""
     scaled = special.log_softmax(logarithms / temperature, axis=1)
     return -scaled[np.arange(len(labels)), labels].mean()

@@ -182,6 +182,10 @@ STYLE = {
     "weight decay": ("#594E05", "v"),
     "dropout + augmentation": ("#67351E", "*"),
     "L2 + early stopping": ("#2E3366", ">"),
+    "label smoothing": ("#913D43", "<"),
+    "batch normalization": ("#1400A2", "p"),
+    "dropout, full recipe": ("#2E0F33", "h"),
+    "L2 + dropout": ("#0E2A21", "d"),
 }
 
 

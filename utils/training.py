@@ -94,6 +94,9 @@ def train_seeds(
     if best and validation_freq > epochs:
         raise BookError(f"best={best!r}: in {epochs} epochs there is no validation.")
     splits = _splits(mnist, seeds)
+    for name in answers:
+        if name not in splits:
+            raise BookError(f"answers={name!r} is no split: choose from {', '.join(splits)}.")
     models, states = _build_all(build_model, seeds, splits["train"])
     plan = _Plan(epochs, batch_size, callbacks, validation_freq, tuple(best), tuple(answers))
     try:
@@ -350,8 +353,8 @@ class _Best:
         """Keep what `copy()` returns, arrays with a row per seed, of those that are better now."""
         if not any(name.startswith("val_") for name in logs):
             return
-        if self.metric not in logs:
-            known = ", ".join(name for name in logs if name.startswith("val_"))
+        if not self.metric.startswith("val_") or self.metric not in logs:
+            known = ", ".join(sorted(name for name in logs if name.startswith("val_")))
             raise BookError(f"best={self.metric!r} is no validation metric: choose from {known}.")
         values = self.sign * np.asarray(logs[self.metric])
         better = running & (values > self.values)
