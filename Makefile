@@ -78,7 +78,7 @@ refresh: $(READY) ## re-execute the chapters and store their outputs (needs the 
 	$(PY) -m tools.refresh $(NOTEBOOKS)
 
 sweep: $(READY) ## train what is missing of the grid behind chapters 7 to 10 (hours; it can be ended and goes on)
-	$(PY) -m tools.sweep && $(PY) -m tools.sweep --article
+	$(PY) -m tools.sweep search && $(PY) -m tools.sweep map
 
 mutants: $(READY) ## sabotage each chapter in turn, and see which claims notice (half an hour; it can be ended and goes on)
 	$(PY) -m tools.mutants

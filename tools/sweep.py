@@ -10,6 +10,7 @@ where it was.
 
 import argparse
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,13 +34,10 @@ from tqdm.auto import tqdm
 from tools.tables import machine
 from utils import BookError
 from utils.data import load_mnist, write_atomically
-from utils.evidence import calibration, chosen
+from utils.evidence import CHOICES, calibration, chosen
 from utils.results import ENDS, KEY, METRICS, RESULTS, load_results
 from utils.techniques import ARMS, LABEL_NOISE, MAP, Budget, configurations, network, options
 from utils.training import train_seeds
-
-SEARCHED = ((100, 100), (101, 101))  # pairs of draw and seed that choose, and that report
-REPORTED = tuple((pair, pair) for pair in range(10))
 
 
 class Cell(NamedTuple):
@@ -59,20 +58,49 @@ class Study(NamedTuple):
 
     `budgets` maps numbers of training images to a `Budget`. A study without a `search` trains all
     configurations of its `arms`, and looks at no test image; another one trains those which the
-    study `search` has chosen. `options` are arguments of `network` for all its cells.
+    study `search` has chosen, by the `choices` of end and metric. `load` draws the images, and
+    `options` are arguments of `network` for all cells.
     """
 
     budgets: dict
     pairs: tuple
+    search: str = ""
     label_noise: tuple = LABEL_NOISE
     arms: tuple = tuple(ARMS)
-    search: str = ""
+    choices: tuple = CHOICES
+    load: Callable = load_mnist
     options: dict = {}  # noqa: RUF012
 
 
+SEARCHED = ((100, 100), (101, 101))  # pairs of draw and seed that choose, and that report
+REPORTED = tuple((pair, pair) for pair in range(10))
+FOUR, BY_ACCURACY = ("none", "L2", "dropout", "label smoothing"), (("last", "accuracy"),)
 STUDIES = {
     "search": Study(MAP, SEARCHED),
-    "map": Study(MAP, REPORTED, search="search"),
+    "map": Study(MAP, REPORTED, "search"),
+    "long": Study(
+        {1_000: Budget(2_650, 50), 10_000: Budget(270, 10)},
+        REPORTED,
+        "search",
+        label_noise=(0.2,),
+        arms=FOUR,
+        choices=BY_ACCURACY,
+    ),
+    "crossed": Study(
+        {1_000: MAP[1_000]},
+        tuple(itertools.product(range(200, 210), repeat=2)),
+        "search",
+        label_noise=(0.0, 0.4),
+        arms=FOUR,
+        choices=BY_ACCURACY,
+    ),
+    "confirmation": Study(
+        {1_000: MAP[1_000]},
+        tuple((pair, pair) for pair in range(300, 310)),
+        "search",
+        label_noise=(0.2,),
+        load=functools.partial(load_mnist, reserved=True),
+    ),
 }
 
 
@@ -90,7 +118,7 @@ def run_cell(cell, budget, pairs, name):
     try:
         given = options(ARMS[cell.technique], cell.learning_rate, cell.strength) | study.options
         parts = [
-            _train(lambda: network(**given), cell, budget, draw, seeds, bool(study.search))
+            _train(lambda: network(**given), study, cell, budget, draw, seeds)
             for draw, seeds in _blocks(pairs)
         ]
     except (MemoryError, BookError, tf.errors.OpError, ValueError) as error:
@@ -114,11 +142,12 @@ def _blocks(pairs):
             yield draw, [seed for _, seed in block]
 
 
-def _train(build, cell, budget, draw, seeds, report):
+def _train(build, study, cell, budget, draw, seeds):
     """Return the rows of scores and of curves of several seeds, with a draw each or the same."""
+    report = bool(study.search)
     first, draws = (draw.start, len(seeds)) if isinstance(draw, slice) else (draw, None)
     with contextlib.redirect_stdout(io.StringIO()):
-        mnist = load_mnist(cell.n_train, budget.validation, cell.label_noise, first, draws)
+        mnist = study.load(cell.n_train, budget.validation, cell.label_noise, first, draws)
     runs = train_seeds(
         build,
         mnist,
@@ -224,7 +253,7 @@ def _chosen(study, settings, table):
     """Return the cells that a search has chosen, of those settings and arms that are finished."""
     if table is None:
         raise BookError(f"first comes the study that chooses: python -m tools.sweep {study.search}")
-    table = chosen(table)
+    table = chosen(table, study.choices)
     table["n_train"] = table["n_train"].astype(object)
     cells = dict.fromkeys(Cell(*row) for row in table[list(Cell._fields)].itertuples(index=False))
     return [c for s in settings for c in cells if c[:2] == s and c.technique in study.arms]

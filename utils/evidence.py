@@ -181,17 +181,23 @@ def differences(scores, metric="accuracy"):
     return pd.DataFrame(rows)
 
 
-def chosen(search):
-    """Return what validation chooses: a row per setting, technique, end of training and metric.
+# At the last epoch accuracy and log-loss choose, and at each best epoch the score that is best.
+CHOICES = (
+    ("last", "accuracy"),
+    ("last", "log_loss"),
+    ("best accuracy", "accuracy"),
+    ("best log-loss", "log_loss"),
+)
 
-    `search` is `load_results("scores", "search")`. At the end "last" the choice is made twice, by
-    accuracy and by log-loss, and at each best epoch by the score that is best there. The best
-    mean over the pairs wins, and of equals the one with the lower learning rate.
+
+def chosen(search, choices=CHOICES):
+    """Return what validation chooses: a row per setting, technique, and choice of end and metric.
+
+    `search` is a table of scores of a search. The best mean of validation scores over the pairs
+    wins, and of equals the one with the lower learning rate.
     """
-    ends = [("last", "accuracy"), ("last", "log_loss")]
-    ends += [("best accuracy", "accuracy"), ("best log-loss", "log_loss")]
     key, parts = ["n_train", "label_noise", "technique"], []
-    for end, metric in ends:
+    for end, metric in choices:
         rows = search[search["end"] == end]
         means = rows.groupby([*key, "learning_rate", "strength"], sort=False)[f"val_{metric}"]
         means = means.mean().sort_index(level="learning_rate", kind="stable")
