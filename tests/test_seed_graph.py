@@ -176,6 +176,22 @@ def test_a_fault_of_the_engine_is_noticed(mutant, case, monkeypatch):
     assert wrong or "otherwise than in `fit`" in said
 
 
+@pytest.mark.parametrize(("faults", "by_fit"), [(1, False), (2, False), (3, True)])
+def test_one_image_at_a_corner_of_relu_is_no_fault(faults, by_fit, tiny, monkeypatch, capsys):
+    """What rounding decides shows in the mini-batch and in one of its halves, a fault in both."""
+    looks, old = [], seed_graph.SeedGraph._differs
+
+    def differs(self, order, group):
+        looks.append(order.shape[1])
+        assert not old(self, order, group)
+        return "training" if len(looks) <= faults else ""
+
+    monkeypatch.setattr(seed_graph.SeedGraph, "_differs", differs)
+    training.train_seeds(test_matrix.CASES["plain"].build, tiny, 1, [4, 7], 15)
+    assert ("the first training batch" in capsys.readouterr().out) == by_fit
+    assert looks == [15, 7, 8][: faults + 1]
+
+
 def test_the_check_leaves_no_trace(tiny):
     """The variables of a model, and of its optimizer, are after the check what they were."""
     case = test_matrix.CASES["dropout"]
