@@ -1,0 +1,113 @@
+"""The audit: it finds each broken promise in tables that are made up, and the right counts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tools import audit
+from utils.evidence import chosen
+from utils.results import ENDS
+from utils.techniques import ARMS, RATES, configurations
+
+
+def rows(cells, pairs, test):
+    """Return scores of cells: the middle learning rate is best, and dropout gains by a tenth."""
+    rng = np.random.default_rng(len(pairs))
+    found = []
+    for technique, rate, strength in cells:
+        for pair in pairs:
+            for end in ENDS:
+                accuracy = 0.8 - abs(RATES.index(rate) - 4) / 50 + 0.1 * (technique == "dropout")
+                accuracy += rng.normal(0, 0.004) + 0.02 * (end == "best accuracy")
+                row = {
+                    "n_train": 300,
+                    "label_noise": 0.2,
+                    "technique": technique,
+                    "strength": strength,
+                    "learning_rate": rate,
+                    "draw": pair,
+                    "seed": pair,
+                    "end": end,
+                    "epochs": 2,
+                }
+                splits = ("val", "test") if test else ("val",)
+                row |= {f"{split}_accuracy": accuracy + rng.normal(0, 1e-3) for split in splits}
+                row |= {f"{split}_log_loss": 1 - row[f"{split}_accuracy"] for split in splits}
+                found.append(row)
+    return pd.DataFrame(found)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    search = rows(
+        [(name, *c) for name, arm in ARMS.items() for c in configurations(arm)],
+        [100, 101],
+        test=False,
+    )
+    picked = chosen(search).drop_duplicates(["technique", "learning_rate"])
+    cells = picked[["technique", "learning_rate", "strength"]].itertuples(index=False, name=None)
+    return {"search": search, "map": rows(list(cells), range(10), test=True)}
+
+
+def test_kept_promises(tables, capsys):
+    assert audit.audit(tables) == []
+    said = capsys.readouterr().out
+    assert "1 settings searched, 1 reported." in said and "0.0% of 44 choices" in said
+    assert "A, accuracy: 10 comparisons" in said and "1 clear: 1 better, 0 worse." in said
+    assert "C, accuracy: 11 comparisons" in said and "11 clear: 11 better, 0 worse." in said
+
+
+def without(table, **values):
+    return table[~(table[list(values)] == pd.Series(values)).all(axis=1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("search", lambda t: without(t, technique="L2", learning_rate=1e-3), "searched 9 conf"),
+        ("search", lambda t: without(t, technique="L1", seed=101, learning_rate=1e-3), "more"),
+        ("search", lambda t: without(t, technique="L1"), "was not searched by L1"),
+        ("search", lambda t: t.replace({"learning_rate": {1e-3: 2e-3}}), "other learning rates"),
+        ("search", lambda t: t.replace({"draw": {100: 9}}), "the draws [9] choose and report"),
+        ("search", lambda t: t.replace({"seed": {100: 9}}), "the seeds [9] choose and report"),
+        ("map", lambda t: without(t, technique="dropout"), "not reported"),
+        ("map", lambda t: pd.concat([t, t.assign(technique="L1")]), "runs that are copies"),
+        ("search", lambda t: t.assign(val_accuracy=t["learning_rate"], val_log_loss=0.5), "edge"),
+    ],
+)  # fmt: skip
+def test_broken_promises(name, spoil, message, tables):
+    faults = audit.audit(tables | {name: spoil(tables[name])})
+    assert any(message in fault for fault in faults), faults
+
+
+def test_corrected_as_holm_says(tables):
+    """Against the definition, worked out for one family: p, sorted, times how many are left."""
+    table = audit.families(tables["search"], tables["map"])
+    family = table[(table["family"] == "A") & (table["metric"] == "accuracy")].sort_values("p")
+    worst = 0.0
+    for place, (p, holm) in enumerate(zip(family["p"], family["holm"], strict=True)):
+        worst = max(worst, min(1.0, (len(family) - place) * p))
+        assert holm == pytest.approx(worst)
+    ends = audit.sides(tables["search"], tables["map"], "accuracy")
+    own, rival = (ends["last"].loc[(300, 0.2, name)] for name in ("dropout", "none"))
+    assert family["p"].iloc[0] == pytest.approx(stats.ttest_rel(own, rival).pvalue)
+
+
+def test_the_choice_is_that_of_the_chapters(tables):
+    """Two programs, one of them in `utils`, choose the same."""
+    for end, metric, table in audit.choices(tables["search"]):
+        ours = chosen(tables["search"], [(end, metric)])
+        key = ["technique", "learning_rate", "strength"]
+        assert set(ours[key].itertuples(index=False, name=None)) == set(
+            table[key].itertuples(index=False, name=None)
+        )
+
+
+def test_a_folder_without_results(tmp_path, capsys):
+    assert audit.main(tmp_path) == 1
+    assert "python -m tools.sweep search" in capsys.readouterr().out
+
+
+def test_the_book_s_own_results():
+    assert audit.main() == 0

@@ -1,0 +1,190 @@
+"""Recompute from `results/` what `results/PROTOCOL.md` promises: `python -m tools.audit`.
+
+It reads the tables by itself, without the functions that chapters use, prints what it finds, and
+ends with 1 where a promise is broken.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from scipy import stats
+
+from utils.results import RESULTS
+from utils.techniques import ARMS, RATES
+
+SETTING = ["n_train", "label_noise"]
+ARM = [*SETTING, "technique"]
+CONFIGURATION = [*ARM, "learning_rate", "strength"]
+RUN = ["draw", "seed"]
+SCORES = {"accuracy": "best accuracy", "log_loss": "best log-loss"}  # each with its best epoch
+EDGE = 0.1  # of the choices at most lie at the edge of a list
+
+
+def read(folder):
+    """Return the tables of scores in a folder of results, by the names of their studies."""
+    tables = {file.parent.name: pd.read_csv(file) for file in sorted(folder.glob("*/scores.csv"))}
+    return {name: table for name, table in tables.items() if "end" in table}
+
+
+def unequal_searches(search):
+    """Return a line for each arm that did not search as every other does."""
+    faults = []
+    for arm, rows in search.groupby(ARM):
+        tried = rows.drop_duplicates(["learning_rate", "strength"])
+        if sorted(tried["learning_rate"]) != sorted(RATES):
+            faults.append(f"{arm} searched {len(tried)} configurations, or other learning rates")
+        if len(set(rows.groupby(CONFIGURATION)["end"].value_counts())) != 1:
+            faults.append(f"{arm} searched some configurations with more pairs than others")
+    for setting, rows in search.groupby(SETTING):
+        missing = set(ARMS) - set(rows["technique"])
+        if missing:
+            faults.append(f"{setting} was not searched by {', '.join(sorted(missing))}")
+    return faults
+
+
+def choose(search, end, metric):
+    """Return for each arm the configuration with the best mean validation score at an end."""
+    rows = search[search["end"] == end]
+    means = rows.groupby(CONFIGURATION)[f"val_{metric}"].mean().reset_index()
+    order = means.sort_values(
+        [f"val_{metric}", "learning_rate"], ascending=[metric == "log_loss", True], kind="stable"
+    )
+    return order.drop_duplicates(ARM)[CONFIGURATION]
+
+
+def choices(search):
+    """Yield each choice that the protocol makes: its end, its score, and the configurations."""
+    for metric, best in SCORES.items():
+        for end in ("last", best):
+            yield end, metric, choose(search, end, metric)
+
+
+def at_an_edge(search):
+    """Return which choices lie at the lowest or highest learning rate or strength of a list."""
+    tables = [table.assign(end=end, metric=metric) for end, metric, table in choices(search)]
+    table = pd.concat(tables, ignore_index=True)
+    fast = table["learning_rate"].isin([RATES[0], RATES[-1]])
+    ends = {
+        (name, arm.strengths[i])
+        for name, arm in ARMS.items()
+        for i in (0, -1)
+        if len(set(arm.strengths)) > 1
+    }
+    pairs = table[["technique", "strength"]].itertuples(index=False, name=None)
+    strong = pd.Series([pair in ends for pair in pairs], table.index)
+    return table.assign(edge=fast | strong)
+
+
+def duplicates(scores):
+    """Return the number of runs whose scores are all those of another run of the same images."""
+    last = scores[scores["end"] == "last"]
+    own = [name for name in last if name.endswith(("_accuracy", "_log_loss"))]
+    return int(last.duplicated([*SETTING, *RUN, *own]).sum())
+
+
+def shared(search, scores):
+    """Return the draws and the seeds that both chose and report."""
+    return {name: sorted(set(search[name]) & set(scores[name])) for name in RUN}
+
+
+def unreported(search, scores):
+    """Return the choices that were not reported, where their setting was begun."""
+    known = set(scores[CONFIGURATION].itertuples(index=False, name=None))
+    begun = set(scores[SETTING].itertuples(index=False, name=None))
+    return [
+        row
+        for _, _, table in choices(search)
+        for row in table.itertuples(index=False, name=None)
+        if row[:2] in begun and row not in known
+    ]
+
+
+def sides(search, scores, metric):
+    """Return the reported scores of every arm at its last and at its best epoch."""
+    found = {}
+    for end in ("last", SCORES[metric]):
+        picked = scores[scores["end"] == end].merge(choose(search, end, metric), on=CONFIGURATION)
+        found["last" if end == "last" else "best"] = picked.set_index([*ARM, *RUN])[
+            f"test_{metric}"
+        ]
+    return found
+
+
+def families(search, scores):
+    """Return the eight families of comparisons, with p-values that Holm (1979) corrects in each."""
+    rows = []
+    for metric in SCORES:
+        ends = sides(search, scores, metric)
+        for family, end, rival, of in (
+            ("A", "last", "last", "none"),
+            ("B", "last", "best", "none"),
+            ("C", "best", "last", None),
+            ("D", "best", "best", "none"),
+        ):
+            for arm, values in ends[end].groupby(ARM):
+                if arm[2] == of:
+                    continue
+                other = ends[rival].loc[(*arm[:2], of or arm[2])]
+                gain = (values.droplevel(ARM) - other).dropna()
+                if metric == "log_loss":
+                    gain = -gain
+                row = dict(zip(ARM, arm, strict=True)) | {"family": family, "metric": metric}
+                row |= {"pairs": len(gain), "gain": gain.mean(), "better": (gain > 0).mean()}
+                rows.append(row | {"p": stats.ttest_1samp(gain, 0).pvalue})
+    table = pd.DataFrame(rows)
+    table["p"] = table["p"].fillna(1.0)  # no pair differs
+    ordered = table.sort_values("p", kind="stable")
+    each = ordered.groupby(["family", "metric"])["p"]
+    left = each.transform("size") - each.cumcount()
+    holm = (ordered["p"] * left).groupby([ordered["family"], ordered["metric"]]).cummax()
+    return table.assign(holm=holm.clip(upper=1))
+
+
+def audit(tables):
+    """Print what is found in the tables of the studies, and return the promises that are broken."""
+    search, scores = tables["search"], tables["map"]
+    faults = unequal_searches(search)
+    settings = search.groupby(SETTING).ngroups
+    print(f"{settings} settings searched, {scores.groupby(SETTING).ngroups} reported.")
+    edges = at_an_edge(search)
+    print(f"{edges['edge'].mean():.1%} of {len(edges)} choices lie at the edge of a list.")
+    if edges["edge"].mean() > EDGE:
+        faults.append(f"more than {EDGE:.0%} of the choices lie at the edge of a list")
+    for name, table in tables.items():
+        if duplicates(table):
+            faults.append(f"{name} holds {duplicates(table)} runs that are copies of others")
+    for name, values in shared(search, scores).items():
+        if values:
+            faults.append(f"the {name}s {values} choose and report")
+    if unreported(search, scores):
+        faults.append(f"not reported: {unreported(search, scores)[0]} and its like")
+    if not faults:
+        table = families(search, scores)
+        clear = table[table["holm"] < 0.05].assign(better=lambda t: t["gain"] > 0)
+        counts = clear.groupby(["family", "metric"])["better"].agg(["sum", "size"])
+        for key, size in table.groupby(["family", "metric"]).size().items():
+            better, both = counts.loc[key] if key in counts.index else (0, 0)
+            nominal = (table.set_index(["family", "metric"]).loc[[key], "p"] < 0.05).sum()
+            print(
+                f"{key[0]}, {key[1]}: {size} comparisons, {nominal} below 0.05 by themselves, "
+                f"{both} clear: {better} better, {both - better} worse."
+            )
+    return faults
+
+
+def main(folder=RESULTS):
+    """Audit the results of a folder; return the exit status."""
+    tables = read(Path(folder))
+    missing = [name for name in ("search", "map") if name not in tables]
+    if missing:
+        print(f"{folder} holds no {missing[0]}/scores.csv: python -m tools.sweep {missing[0]}")
+        return 1
+    faults = audit(tables)
+    for fault in faults:
+        print(f"broken: {fault}")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))
