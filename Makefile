@@ -24,7 +24,7 @@ override MNIST_NPZ := $(CURDIR)/$(value MNIST_NPZ)
 export MNIST_NPZ
 endif
 
-.PHONY: help book test check units lab refresh sweep mutants alarms bench serve clean named
+.PHONY: help book test check units lab refresh sweep audit mutants alarms bench serve clean named
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -77,8 +77,11 @@ lab: $(READY) ## open the chapters in JupyterLab
 refresh: $(READY) ## re-execute the chapters and store their outputs (needs the full MNIST)
 	$(PY) -m tools.refresh $(NOTEBOOKS)
 
-sweep: $(READY) ## train what is missing of the grid behind chapters 7 to 10 (hours; it can be ended and goes on)
+sweep: $(READY) ## train what is missing of the protocol's map (hours; it can be ended and goes on)
 	$(PY) -m tools.sweep search && $(PY) -m tools.sweep map
+
+audit: $(READY) ## recompute from the results what their protocol promises
+	$(PY) -m tools.audit
 
 mutants: $(READY) ## sabotage each chapter in turn, and see which claims notice (half an hour; it can be ended and goes on)
 	$(PY) -m tools.mutants
