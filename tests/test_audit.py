@@ -109,5 +109,6 @@ def test_a_folder_without_results(tmp_path, capsys):
     assert "python -m tools.sweep search" in capsys.readouterr().out
 
 
-def test_the_book_s_own_results():
-    assert audit.main() == 0
+def test_the_book_s_own_results(capsys):
+    status = audit.main()
+    assert status == 0, capsys.readouterr().out

@@ -1,0 +1,310 @@
+"""Re-run well-known results: `python -m tools.famous nielsen`, settings in `results/PROTOCOL.md`.
+
+An entry consists of parts, each trained with all its pairs of draw and seed. A part that is
+finished lies in `results/famous/NAME.csv`, a row per pair and score, with the seconds of the
+processor that it took; the same command trains what is missing.
+"""
+
+import argparse
+import functools
+import io
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers, regularizers
+from tqdm.auto import tqdm
+
+from utils import BookError
+from utils.data import load_mnist, write_atomically
+from utils.results import RESULTS
+from utils.training import train_seeds
+
+PAIRS = range(400, 405)  # draws and seeds
+LOG_LOSS = "sparse_categorical_crossentropy"
+ENTRIES = {}
+
+
+def entry(function):
+    """Register an entry: a function that returns its parts, names with functions of the pairs."""
+    ENTRIES[function.__name__] = function()
+    return function
+
+
+def dense(widths, optimizer, loss=LOG_LOSS, activation="relu", last="softmax", **options):
+    """Return a compiled network of dense layers for images of 28 by 28 pixels."""
+    stack = [keras.Input((28, 28, 1)), layers.Flatten()]
+    stack += [layers.Dense(width, activation=activation, **options) for width in widths]
+    model = keras.Sequential([*stack, layers.Dense(10, activation=last, **options)])
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    return model
+
+
+def rows(runs, **columns):
+    """Return a tidy table of the last scores of runs, and of those at the best epochs."""
+    tables = []
+    for end, each in {"last": runs, **{f"best {m}": r for m, r in runs.best.items()}}.items():
+        names = ["epochs", *(n for n in each.scores if n.endswith(("_accuracy", "_loss")))]
+        table = each.scores[names].melt(ignore_index=False, var_name="score").reset_index()
+        tables.append(table.assign(end=end, **columns))
+    return pd.concat(tables)
+
+
+# Nielsen (2015), chapter 3
+
+
+def summed_cross_entropy(y_true, y_pred):
+    """Return Nielsen's cost of ten sigmoid units: their binary cross-entropies, added up."""
+    wanted = keras.ops.one_hot(keras.ops.reshape(y_true, (-1,)), 10)
+    return 10 * keras.losses.binary_crossentropy(wanted, y_pred)
+
+
+@entry
+def nielsen():
+    """784-30-10, sigmoid, 1,000 images, 400 epochs, with and without L2, two initializations."""
+
+    def train(initializer, strength, seeds):
+        options = {"kernel_regularizer": regularizers.L2(strength) if strength else None}
+        if initializer == "unit Gaussian":
+            normal = keras.initializers.RandomNormal(stddev=1.0)
+            options |= {"kernel_initializer": normal, "bias_initializer": normal}
+
+        def build():
+            sgd = keras.optimizers.SGD(0.5)
+            return dense([30], sgd, summed_cross_entropy, "sigmoid", "sigmoid", **options)
+
+        data = load_mnist(1_000, seed=seeds[0], draws=len(seeds))
+        kept = {"validation_freq": 5, "best": ["val_accuracy"], "keep_models": False}
+        return rows(train_seeds(build, data, 400, seeds, 10, **kept))
+
+    return {
+        f"{initializer}, {'L2' if strength else 'no penalty'}": functools.partial(
+            train, initializer, strength
+        )
+        for initializer in ("unit Gaussian", "Glorot")
+        for strength in (0.0, 5e-5)
+    }
+
+
+# Zhang et al. (2017)
+
+
+def spoilt(mnist, kind, seed):
+    """Return a data set with labels drawn at random, or pixels shuffled, or pixels of noise."""
+    rng = np.random.default_rng(seed)
+    if kind == "random labels":
+        return mnist._replace(y_train=rng.integers(0, 10, len(mnist.y_train)))
+    if kind == "shuffled pixels":  # by the same permutation in all images
+        order = rng.permutation(784)
+        images = {f"x_{s}": getattr(mnist, f"x_{s}") for s in ("train", "val", "test")}
+        return mnist._replace(
+            **{k: x.reshape(-1, 784)[:, order].reshape(x.shape) for k, x in images.items()}
+        )
+    if kind == "noise for images":
+        mean, spread = mnist.x_train.mean(), mnist.x_train.std()
+        noise = rng.normal(mean, spread, mnist.x_train.shape).astype("float32")
+        return mnist._replace(x_train=noise)
+    return mnist
+
+
+@entry
+def zhang():
+    """Three layers of 512 units on 10,000 images: true and random labels, spoilt images."""
+
+    def train(kind, seeds):
+        data = [spoilt(mnist, kind, k) for k, mnist in enumerate(
+            load_mnist(10_000, seed=seeds[0], draws=len(seeds)))]  # fmt: skip
+        runs = train_seeds(
+            lambda: dense([512] * 3, keras.optimizers.Adam(1e-3)),
+            data,
+            100,
+            seeds,
+            validation_freq=10,
+            keep_models=False,
+        )
+        learned = np.argmax(runs.history["accuracy"] >= 0.999, axis=1) + 1
+        never = ~(runs.history["accuracy"] >= 0.999).any(axis=1)
+        table = pd.DataFrame({"seed": seeds, "value": np.where(never, np.nan, learned)})
+        epochs = table.assign(score="epochs until 99.9 % are learned", end="last")
+        return pd.concat([rows(runs), epochs.dropna()])
+
+    kinds = ("true labels", "random labels", "shuffled pixels", "noise for images")
+    return {kind: functools.partial(train, kind) for kind in kinds}
+
+
+# Belkin et al. (2019) and Nakkiran et al. (2020)
+
+
+def squared_error(y_true, y_pred):
+    """Return the squared error of ten outputs against labels that are one-hot."""
+    wanted = keras.ops.one_hot(keras.ops.reshape(y_true, (-1,)), 10)
+    return keras.ops.mean(keras.ops.square(wanted - y_pred), axis=-1)
+
+
+WIDTHS = (2, 4, 6, 8, 10, 12, 14, 17, 20, 25, 32, 50, 100, 200, 400)
+
+
+@entry
+def belkin():
+    """One hidden layer of 2 to 400 units, squared error, 1,000 images, 20 % wrong labels."""
+
+    def train(width, noise, seeds):
+        data = load_mnist(1_000, label_noise=noise, seed=seeds[0], draws=len(seeds))
+        runs = train_seeds(
+            lambda: dense([width], keras.optimizers.Adam(1e-3), squared_error, last="linear"),
+            data,
+            1_500,
+            seeds,
+            validation_freq=50,
+            best=["val_accuracy"],
+            keep_models=False,
+        )
+        return rows(runs, width=width, label_noise=noise)
+
+    return {
+        f"{width} units, {noise:.0%} wrong": functools.partial(train, width, noise)
+        for noise in (0.2, 0.0)
+        for width in WIDTHS
+    }
+
+
+@entry
+def nakkiran():
+    """Test error over 4,000 epochs, three layers of 64 and of 256 units, 20 % wrong labels."""
+
+    def train(width, seeds):
+        data = load_mnist(1_000, label_noise=0.2, seed=seeds[0], draws=len(seeds))
+        runs = train_seeds(
+            lambda: dense([width] * 3, keras.optimizers.Adam(1e-4)),
+            data,
+            4_000,
+            seeds,
+            validation_freq=25,
+            keep_models=False,
+        )
+        curve = pd.DataFrame(runs.history["val_accuracy"], index=seeds).rename_axis("seed")
+        curve.columns = np.arange(1, curve.shape[1] + 1)
+        curve = curve.melt(ignore_index=False, var_name="epoch").dropna().reset_index()
+        return pd.concat([rows(runs), curve.assign(score="val_accuracy", end="curve")])
+
+    return {f"3 x {width} units": functools.partial(train, width) for width in (64, 256)}
+
+
+# Han et al. (2015)
+
+KEPT = (0.3, 0.12, 0.08, 0.05, 0.03)  # shares of the weights
+
+
+class Pruned(keras.constraints.Constraint):
+    """Holds at zero what is zero in a kernel now."""
+
+    def __init__(self, kernel):
+        self.mask = keras.ops.cast(keras.ops.not_equal(kernel, 0), "float32")
+
+    def __call__(self, weights):
+        """Return the weights with the pruned ones at zero."""
+        return weights * self.mask
+
+
+def prune(model, share):
+    """Set all but a share of each kernel to zero, the smallest first; of the last keep three times.
+
+    So did the paper, with 8, 9 and 26 %.
+    """
+    *hidden, last = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    for layer in (*hidden, last):
+        kernel, bias = layer.get_weights()
+        limit = np.quantile(np.abs(kernel), 1 - share * (3 if layer is last else 1))
+        layer.set_weights([np.where(np.abs(kernel) > limit, kernel, 0), bias])
+
+
+def retrain(model, x, y, seed):
+    """Train what is not pruned for three epochs more, at a tenth of the learning rate."""
+    keras.utils.set_random_seed(seed)
+    kernels = [layer.kernel for layer in model.layers if isinstance(layer, layers.Dense)]
+    for kernel in kernels:
+        kernel.constraint = Pruned(kernel)
+    model.compile(keras.optimizers.Adam(1e-4), LOG_LOSS, metrics=["accuracy"])
+    model.fit(x, y, 128, 3, verbose=0)
+    for kernel in kernels:
+        kernel.constraint = None
+
+
+@entry
+def han():
+    """LeNet-300-100 on 49,000 images: pruned, and retrained; no penalty, L2 and L1."""
+
+    def train(penalty, seeds):
+        data = load_mnist(49_000, seed=seeds[0], draws=len(seeds))
+        options = {"kernel_regularizer": penalty}
+        runs = train_seeds(
+            lambda: dense([300, 100], keras.optimizers.Adam(1e-3), **options), data, 15, seeds
+        )
+        tables = [rows(runs, kept=1.0, retrained=False)]
+        for k, model in enumerate(runs.models):
+            weights, mnist = model.get_weights(), data[k]
+            for share in KEPT:
+                model.set_weights(weights)
+                prune(model, share)
+                for retrained in (False, True):
+                    if retrained:
+                        retrain(model, mnist.x_train, mnist.y_train, seeds[k])
+                    scores = {
+                        f"{split}_accuracy": model.evaluate(x, y, 500, verbose=0)[1]
+                        for split, x, y in (("val", *mnist[2:4]), ("test", *mnist[4:6]))
+                    }
+                    table = pd.DataFrame({"score": list(scores), "value": list(scores.values())})
+                    own = {"seed": seeds[k], "kept": share, "retrained": retrained, "end": "last"}
+                    tables.append(table.assign(**own))
+        return pd.concat(tables)
+
+    penalties = {"no penalty": None}
+    penalties |= {f"L2 {s:g}": regularizers.L2(s) for s in (1e-5, 1e-4)}
+    penalties |= {f"L1 {s:g}": regularizers.L1(s) for s in (1e-6, 1e-5)}
+    return {name: functools.partial(train, penalty) for name, penalty in penalties.items()}
+
+
+# The command line
+
+
+def run(name, folder=RESULTS / "famous", pairs=PAIRS):
+    """Train the parts of an entry that are missing, and store each as it is finished."""
+    file = Path(folder, f"{name}.csv")
+    done = pd.read_csv(file) if file.exists() else pd.DataFrame({"part": []})
+    todo = {part: train for part, train in ENTRIES[name].items() if part not in set(done["part"])}
+    for part, train in tqdm(todo.items(), desc=name, disable=None):
+        began = time.process_time()
+        table = train(list(pairs))
+        seconds = round(time.process_time() - began, 1)
+        table = table.assign(part=part, seconds=seconds)
+        table["value"] = table["value"].map(lambda x: float(f"{x:.5g}"))
+        done = pd.concat([done, table])
+        text = io.StringIO()
+        done[sorted(done, key=lambda column: (column == "value", column))].to_csv(text, index=False)
+        write_atomically(file, text.getvalue().encode())
+    minutes = done.groupby("part")["seconds"].first().sum() / 60
+    print(f"{name}: {len(ENTRIES[name])} parts, {minutes:.0f} minutes of one core; {file}")
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.famous", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=ENTRIES, metavar="NAME")
+    options = parser.parse_args(arguments)
+    try:
+        for name in options.names:
+            run(name)
+    except (BookError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted: finished parts are kept; the same command goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
