@@ -18,8 +18,9 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 # The workers of pytest-xdist get it from the process that starts them.
 SEED = int(os.environ.setdefault("TEST_SEED", str(random.randrange(1_000_000))))
-if os.environ.get("MNIST_NPZ"):
-    os.environ["MNIST_NPZ"] = os.path.abspath(os.environ["MNIST_NPZ"])
+for variable in ("MNIST_NPZ", "FASHION_MNIST_NPZ"):
+    if os.environ.get(variable):
+        os.environ[variable] = os.path.abspath(os.environ[variable])
 if os.environ.get("SEED_OFFSET"):  # the notebooks' kernels run this before the first cell
     os.environ["PYTHONSTARTUP"] = str(ROOT / "tools" / "seeds.py")
 

@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from tools.tables import machine
 from utils import BookError
-from utils.data import load_mnist, write_atomically
+from utils.data import load_fashion_mnist, load_mnist, write_atomically
 from utils.evidence import CHOICES, calibration, chosen
 from utils.results import ENDS, KEY, METRICS, RESULTS, load_results
 from utils.techniques import ARMS, LABEL_NOISE, MAP, Budget, configurations, network, options
@@ -75,6 +75,9 @@ class Study(NamedTuple):
 SEARCHED = ((100, 100), (101, 101))  # pairs of draw and seed that choose, and that report
 REPORTED = tuple((pair, pair) for pair in range(10))
 FOUR, BY_ACCURACY = ("none", "L2", "dropout", "label smoothing"), (("last", "accuracy"),)
+TWO_SIZES = {n: MAP[n] for n in (1_000, 10_000)}
+SHORTER = {1_000: Budget(100, 5), 10_000: Budget(10)}  # about 800 mini-batches
+CONVOLUTIONAL = {"filters": (8, 16), "hidden": (64,)}
 STUDIES = {
     "search": Study(MAP, SEARCHED),
     "map": Study(MAP, REPORTED, "search"),
@@ -101,6 +104,12 @@ STUDIES = {
         label_noise=(0.2,),
         load=functools.partial(load_mnist, reserved=True),
     ),
+    "fashion-search": Study(TWO_SIZES, SEARCHED, label_noise=(0.0, 0.2), load=load_fashion_mnist),
+    "fashion": Study(
+        TWO_SIZES, REPORTED, "fashion-search", label_noise=(0.0, 0.2), load=load_fashion_mnist
+    ),
+    "conv-search": Study(SHORTER, SEARCHED, label_noise=(0.0, 0.2), options=CONVOLUTIONAL),
+    "conv": Study(SHORTER, REPORTED, "conv-search", label_noise=(0.0, 0.2), options=CONVOLUTIONAL),
 }
 
 
