@@ -7,7 +7,6 @@ processor that it took; the same command trains what is missing.
 
 import argparse
 import functools
-import io
 import sys
 import time
 from pathlib import Path
@@ -273,18 +272,18 @@ def han():
 def run(name, folder=RESULTS / "famous", pairs=PAIRS):
     """Train the parts of an entry that are missing, and store each as it is finished."""
     file = Path(folder, f"{name}.csv")
-    done = pd.read_csv(file) if file.exists() else pd.DataFrame({"part": []})
-    todo = {part: train for part, train in ENTRIES[name].items() if part not in set(done["part"])}
+    tables = [pd.read_csv(file)] if file.exists() else []
+    known = set(tables[0]["part"]) if tables else set()
+    todo = {part: train for part, train in ENTRIES[name].items() if part not in known}
     for part, train in tqdm(todo.items(), desc=name, disable=None):
         began = time.process_time()
         table = train(list(pairs))
         seconds = round(time.process_time() - began, 1)
-        table = table.assign(part=part, seconds=seconds)
-        table["value"] = table["value"].map(lambda x: float(f"{x:.5g}"))
-        done = pd.concat([done, table])
-        text = io.StringIO()
-        done[sorted(done, key=lambda column: (column == "value", column))].to_csv(text, index=False)
-        write_atomically(file, text.getvalue().encode())
+        table = table.assign(seconds=seconds, value=table["value"].map("{:.5g}".format))
+        table.insert(0, "part", part)
+        tables.append(table)
+        write_atomically(file, pd.concat(tables).to_csv(index=False).encode())
+    done = pd.concat(tables)
     minutes = done.groupby("part")["seconds"].first().sum() / 60
     print(f"{name}: {len(ENTRIES[name])} parts, {minutes:.0f} minutes of one core; {file}")
 
