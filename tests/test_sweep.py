@@ -26,15 +26,16 @@ from tools.sweep import Cell
 from utils import techniques
 from utils.evidence import chosen
 from utils.results import ENDS, KEY, METRICS, load_results
-from utils.techniques import ARMS, LABEL_NOISE, MAP, RATES, Arm, Budget, configurations
+from utils.techniques import ARMS, LABEL_NOISE, MAP, Arm, Budget, configurations
 
 TINY = ["search", "--n-train", "60", "--epochs", "2", "--seeds", "2", "--only", "label_noise=0"]
-GRID = [*TINY, "--only", "technique=none,L2"]  # 20 cells
-CELLS, SEEDS = 20, 2
+GRID = [*TINY, "--only", "technique=none,L2"]  # 36 cells
+CELLS, SEEDS = 36, 2
 BUDGET, PAIRS = Budget(2), [(100, 100), (101, 101)]
 HOW = BUDGET, PAIRS, "search"
-FOUR = [*GRID, "--only", "learning_rate=0.0004,0.001"]  # those that are really trained
-PLAIN = [Cell(60, 0.0, "none", rate, 0.0) for rate in RATES]
+FOUR = [*GRID, "--only", "learning_rate=0.0005"]  # those that are really trained
+PLAIN = [Cell(60, 0.0, "none", *configuration) for configuration in configurations(ARMS["none"])]
+FAST = Cell(60, 0.0, "none", 5e-4, 0.0)
 SHARP = [Cell(60, 0.0, "L2", *configuration) for configuration in configurations(ARMS["L2"])]
 
 
@@ -148,8 +149,8 @@ def test_a_cell_is_what_train_seeds_gives(trained):
     from utils.training import train_seeds
 
     mnist = load_mnist(60, seed=100, draws=2)
-    runs = train_seeds(lambda: techniques.network(1e-3), mnist, 2, [100, 101])
-    cell = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.001")
+    runs = train_seeds(lambda: techniques.network(5e-4), mnist, 2, [100, 101])
+    cell = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.0005")
     last = cell[cell["end"] == "last"]
     np.testing.assert_allclose(last["val_log_loss"], runs.scores["val_log_loss"], rtol=1e-3)
     best = cell.loc[cell["end"] == "best log-loss", "val_log_loss"]
@@ -158,16 +159,16 @@ def test_a_cell_is_what_train_seeds_gives(trained):
 
 @pytest.mark.parametrize("run_cell", [sweep.run_cell, sweep.run_cell_alone])
 def test_a_cell_is_the_same_wherever_it_is_trained(trained, run_cell):
-    record = run_cell(PLAIN[6], *HOW)
-    rows = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.001")
+    record = run_cell(FAST, *HOW)
+    rows = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.0005")
     for name in ("end", "epoch", "train_log_loss", "val_log_loss", "val_accuracy"):
         assert [row[name] for row in record["scores"]] == list(rows[name])
 
 
 def test_one_draw_for_several_seeds_and_one_for_each():
     """The two ways in which the pairs of a study share their images."""
-    each = sweep.run_cell(PLAIN[6], BUDGET, [(5, 8), (6, 9)], "map")
-    crossed = sweep.run_cell(PLAIN[6], BUDGET, [(5, 8), (5, 9), (6, 8), (6, 9)], "map")
+    each = sweep.run_cell(FAST, BUDGET, [(5, 8), (6, 9)], "map")
+    crossed = sweep.run_cell(FAST, BUDGET, [(5, 8), (5, 9), (6, 8), (6, 9)], "map")
     rows = {(row["draw"], row["seed"], row["end"]): row for row in crossed["scores"]}
     assert len(rows) == 4 * len(ENDS) and len(each["scores"]) == 2 * len(ENDS)
     for row in each["scores"]:
@@ -178,7 +179,7 @@ def test_one_draw_for_several_seeds_and_one_for_each():
 
 def test_a_process_of_its_own_that_ends_early(monkeypatch):
     monkeypatch.setattr(sweep, "ALONE", "raise SystemExit(3)")
-    record = sweep.run_cell_alone(PLAIN[6], *HOW)
+    record = sweep.run_cell_alone(FAST, *HOW)
     assert record["failed"] == "its process ended with status 3"
 
 
@@ -186,19 +187,18 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatc
     def has_no_memory(s):
         raise MemoryError("no room for the weights")
 
-    strengths = (1.0,) * 10
-    monkeypatch.setitem(ARMS, "none", Arm("", strengths, lambda s: {"penalty": 1e38}))
-    monkeypatch.setitem(ARMS, "L2", Arm("", strengths, has_no_memory))
-    some = [*GRID, "--only", "learning_rate=0.001,0.015"]
+    monkeypatch.setitem(ARMS, "none", Arm(options=lambda: {"penalty": 1e38}))
+    monkeypatch.setitem(ARMS, "L2", Arm("", (1.0,) * 9, has_no_memory))
+    some = [*GRID, "--only", "learning_rate=0.0005,0.012"]
     monkeypatch.setattr(sweep, "network", lambda learning_rate, penalty: techniques.network(
         learning_rate if learning_rate < 1e-2 else penalty))  # fmt: skip
     status, out, err = run_here(tmp_path, *some)
     assert status == 1 and "1 cells trained" in out
-    assert "60-0-none-0.015-1: a seed ended with NaN" in err and "no room for the weights" in err
+    assert "60-0-none-0.012-0: a seed ended with NaN" in err and "no room for the weights" in err
     assert len(load_results("scores", tmp_path)) == SEEDS * len(ENDS)
     left = {f.stem: json.loads(f.read_text()) for f in (tmp_path / "cells").glob("*.json")}
-    assert set(left) == {"60-0-none-0.015-1", "60-0-L2-0.001-1", "60-0-L2-0.015-1"}
-    assert "NaN" in left["60-0-none-0.015-1"]["failed"]
+    assert set(left) == {"60-0-none-0.012-0", "60-0-L2-0.0005-1", "60-0-L2-0.012-1"}
+    assert "NaN" in left["60-0-none-0.012-0"]["failed"]
 
 
 def test_a_study_reports_what_its_search_has_chosen(tmp_path, monkeypatch, run_here):
@@ -207,7 +207,7 @@ def test_a_study_reports_what_its_search_has_chosen(tmp_path, monkeypatch, run_h
     report = ["map", *TINY[1:], "--only", "technique=none"]
     status, _, err = run_here(tmp_path / "map", *report)
     assert status == 1 and "first comes the study that chooses: python -m tools.sweep search" in err
-    some = ["--only", "technique=none", "--only", "learning_rate=0.0004,0.001,0.015"]
+    some = ["--only", "technique=none", "--only", "learning_rate=0.0005,0.0011,0.012"]
     assert run_here(tmp_path / "search", *TINY, *some)[0] == 0
     assert run_here(tmp_path / "map", *report)[0] == 0
     search, scores = (load_results("scores", tmp_path / name) for name in ("search", "map"))
@@ -223,9 +223,9 @@ def test_a_study_reports_what_its_search_has_chosen(tmp_path, monkeypatch, run_h
 
 
 def test_a_technique_is_one_entry(monkeypatch):
-    monkeypatch.setitem(ARMS, "mine", Arm("rate", (0.1,) * 10, lambda s: {"rate": s}))
+    monkeypatch.setitem(ARMS, "mine", Arm("rate", (0.1,) * 9, lambda s: {"rate": s}))
     study = sweep.STUDIES["search"]._replace(arms=tuple(ARMS))
-    assert len(sweep.plan(study, {300: MAP[300]}, {"technique": ["mine"]})) == 10 * len(LABEL_NOISE)
+    assert len(sweep.plan(study, {300: MAP[300]}, {"technique": ["mine"]})) == 18 * len(LABEL_NOISE)
 
 
 # Going on after an end, in whatever way
@@ -324,7 +324,7 @@ def test_bad_files_are_named_and_redone(whole, tmp_path, run_here, quick):
     assert status == 0, err
     for cell in bad:
         assert f"{cell}.json is damaged or no cell of a sweep: it is deleted." in out
-    assert "To train: 10 cells" in out
+    assert "To train: 18 cells" in out
     assert tables(folder) == tables(whole)
 
 
@@ -383,9 +383,9 @@ def test_other_numbers_of_images_share_a_folder(whole, tmp_path, run_here, quick
     assert status == 1 and "2 epochs instead of 3" in err  # 60 is asked for as well
     arguments = ["--n-train", 70, "--epochs", 3, "--seeds", 1, "--only", "technique=none"]
     status, out, err = run_here(folder, "search", *arguments)
-    assert status == 0 and "30 cells trained" in out, err
+    assert status == 0 and "54 cells trained" in out, err
     scores = load_results("scores", folder)
-    sizes = {50: 3, 60: CELLS * SEEDS * 3, 70: 30 * 3}
+    sizes = {50: 3, 60: CELLS * SEEDS * 3, 70: 54 * 3}
     assert scores.groupby("n_train").size().to_dict() == sizes
     assert scores.groupby("n_train")["epochs"].unique().map(list).to_dict() == {
         50: [5], 60: [2], 70: [3],
@@ -460,7 +460,7 @@ def cells_of(capsys, *arguments):
 
 def test_the_grid_is_that_of_the_book(capsys):
     cells = cells_of(capsys)
-    assert len(set(cells)) == len(MAP) * len(LABEL_NOISE) * len(ARMS) * len(RATES) + 1
+    assert len(set(cells)) == len(MAP) * len(LABEL_NOISE) * len(ARMS) * 18 + 1
     assert cells[0] == "300-0-none-4e-06-0" and cells[-1] == f"{len(cells) - 1} cells"
 
 
@@ -471,8 +471,8 @@ def test_the_grid_is_that_of_the_book(capsys):
         (["technique=dropout,L2,"], ["technique=L2,dropout"]),
         ([" technique = L1 , L2 + dropout "], ["technique=L1,L2 + dropout"]),
         (["technique=L2,L2"], ["technique=L2"]),
-        (["learning_rate=0.0010"], ["learning_rate=1e-3"]),
-        (["strength=0.0010"], ["strength=1e-3"]),
+        (["learning_rate=0.00050"], ["learning_rate=5e-4"]),
+        (["strength=0.0020"], ["strength=2e-3"]),
         (["n_train=300.0", "n_train=1e3"], ["n_train=300,1000"]),
         (["label_noise=.2", "technique=L1"], ["technique=L1", "label_noise=0.20"]),
     ],
@@ -490,7 +490,7 @@ def test_only_means_what_it_says(said, meant, capsys):
 )
 def test_other_numbers_of_images(arguments, capsys):
     cells = cells_of(capsys, "--n-train", *arguments, "--only", "technique=none")
-    assert cells == sorted(set(cells), key=cells.index) and len(cells) == 2 * 3 * 10 + 1
+    assert cells == sorted(set(cells), key=cells.index) and len(cells) == 2 * 3 * 18 + 1
 
 
 @pytest.mark.parametrize(
@@ -595,7 +595,14 @@ def test_a_worker_of_a_cluster_does_the_work(cluster, tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(sweep, "run_cell_alone", elsewhere)
     cluster.scale(1)
-    some = ["--only", "learning_rate=0.001", "--dask", cluster.scheduler_address]
+    some = [
+        "--only",
+        "learning_rate=0.0005",
+        "--only",
+        "strength=0,0.000001",
+        "--dask",
+        cluster.scheduler_address,
+    ]
     arguments = [*GRID, *some]
     assert sweep.main([*arguments, "--folder", str(tmp_path)]) == 0
     assert "2 cells trained" in capsys.readouterr().out

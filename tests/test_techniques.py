@@ -78,27 +78,29 @@ def test_each_technique_has_the_same_budget():
 
 
 def test_each_arm_has_the_same_search():
-    """Ten configurations, the same learning rates, each strength once; all reach the network."""
+    """18 configurations, the same learning rates, each strength twice; all reach the network."""
     for name, arm in ARMS.items():
         tried = configurations(arm)
-        assert tuple(rate for rate, _ in tried) == RATES and len(RATES) == 10
-        assert sorted(strength for _, strength in tried) == sorted(arm.strengths)
+        assert len(set(tried)) == 18 and {rate for rate, _ in tried} >= set(RATES)
         given = [options(arm, *configuration) for configuration in tried]
-        assert [each.pop("learning_rate") for each in given] == list(RATES)
-        if len(set(arm.strengths)) == 1:
-            assert len({str(each) for each in given}) == 1
-            continue
-        assert len(set(arm.strengths)) == 10, name
+        assert [each["learning_rate"] for each in given] == [rate for rate, _ in tried]
         described = {str([getattr(v, "get_config", lambda v=v: v)() for v in each.values()])
                      for each in given}  # fmt: skip
-        assert len(described) == 10, name
-    seconds = [options(ARMS["L2 + dropout"], *c)["rate"] for c in configurations(ARMS["L2"])]
-    assert sorted(seconds) == sorted(ARMS["L2 + dropout"].seconds)
+        assert len(described) == 18, name
+        if arm.strengths:
+            assert sorted(s for _, s in tried) == sorted(2 * arm.strengths), name
+            for rate in RATES:
+                places = sorted(arm.strengths.index(s) for r, s in tried if r == rate)
+                assert [place // 3 for place in places] == [0, 1, 2]
+    for name, second in (("L2 + dropout", "rate"), ("dropout + augmentation", "shift")):
+        arm = ARMS[name]
+        seconds = [options(arm, *configuration)[second] for configuration in configurations(arm)]
+        assert sorted(seconds) == sorted(2 * arm.seconds)
 
 
 def test_every_size_has_as_many_mini_batches():
     for n_train, budget in MAP.items():
-        assert 2_100 <= budget.epochs * -(-n_train // 128) <= 2_144
+        assert 1_340 <= budget.epochs * -(-n_train // 128) <= 1_350
         assert budget.epochs % budget.validation_freq == 0
         assert n_train + budget.validation <= 50_000
 

@@ -19,6 +19,7 @@ CONFIGURATION = [*ARM, "learning_rate", "strength"]
 RUN = ["draw", "seed"]
 SCORES = {"accuracy": "best accuracy", "log_loss": "best log-loss"}  # each with its best epoch
 EDGE = 0.1  # of the choices at most lie at the edge of a list
+SEARCHED = 18  # configurations
 
 
 def read(folder):
@@ -32,7 +33,8 @@ def unequal_searches(search):
     faults = []
     for arm, rows in search.groupby(ARM):
         tried = rows.drop_duplicates(["learning_rate", "strength"])
-        if sorted(tried["learning_rate"]) != sorted(RATES):
+        rates = set(tried["learning_rate"])
+        if len(tried) != SEARCHED or not rates >= set(RATES):
             faults.append(f"{arm} searched {len(tried)} configurations, or other learning rates")
         if len(set(rows.groupby(CONFIGURATION)["end"].value_counts())) != 1:
             faults.append(f"{arm} searched some configurations with more pairs than others")
@@ -61,19 +63,17 @@ def choices(search):
 
 
 def at_an_edge(search):
-    """Return which choices lie at the lowest or highest learning rate or strength of a list."""
+    """Return all choices, and which of them lie at an edge of their list or at its weak end.
+
+    An edge is the lowest or highest learning rate, or the strongest strength. At the weakest
+    strength the technique is all but switched off, and beyond it lies nothing else.
+    """
     tables = [table.assign(end=end, metric=metric) for end, metric, table in choices(search)]
     table = pd.concat(tables, ignore_index=True)
     fast = table["learning_rate"].isin([RATES[0], RATES[-1]])
-    ends = {
-        (name, arm.strengths[i])
-        for name, arm in ARMS.items()
-        for i in (0, -1)
-        if len(set(arm.strengths)) > 1
-    }
-    pairs = table[["technique", "strength"]].itertuples(index=False, name=None)
-    strong = pd.Series([pair in ends for pair in pairs], table.index)
-    return table.assign(edge=fast | strong)
+    lists = {name: arm.strengths or (None,) for name, arm in ARMS.items()}
+    strong, weak = (table["strength"] == table["technique"].map(lists).str[i] for i in (-1, 0))
+    return table.assign(edge=fast | strong, weak=weak & ~fast)
 
 
 def duplicates(scores):
@@ -143,42 +143,49 @@ def families(search, scores):
 
 def audit(tables):
     """Print what is found in the tables of the studies, and return the promises that are broken."""
-    search, scores = tables["search"], tables["map"]
+    search, scores = tables["search"], tables.get("map")
     faults = unequal_searches(search)
-    settings = search.groupby(SETTING).ngroups
-    print(f"{settings} settings searched, {scores.groupby(SETTING).ngroups} reported.")
     edges = at_an_edge(search)
-    print(f"{edges['edge'].mean():.1%} of {len(edges)} choices lie at the edge of a list.")
+    print(
+        f"{search.groupby(SETTING).ngroups} settings searched. "
+        f"{edges['edge'].mean():.1%} of {len(edges)} choices lie at the edge of a list, "
+        f"{edges['weak'].mean():.1%} at the weakest strength."
+    )
     if edges["edge"].mean() > EDGE:
         faults.append(f"more than {EDGE:.0%} of the choices lie at the edge of a list")
     for name, table in tables.items():
         if duplicates(table):
             faults.append(f"{name} holds {duplicates(table)} runs that are copies of others")
+    if scores is None:
+        print("Nothing is reported yet.")
+        return faults
     for name, values in shared(search, scores).items():
         if values:
             faults.append(f"the {name}s {values} choose and report")
     if unreported(search, scores):
         faults.append(f"not reported: {unreported(search, scores)[0]} and its like")
     if not faults:
-        table = families(search, scores)
-        clear = table[table["holm"] < 0.05].assign(better=lambda t: t["gain"] > 0)
-        counts = clear.groupby(["family", "metric"])["better"].agg(["sum", "size"])
-        for key, size in table.groupby(["family", "metric"]).size().items():
-            better, both = counts.loc[key] if key in counts.index else (0, 0)
-            nominal = (table.set_index(["family", "metric"]).loc[[key], "p"] < 0.05).sum()
-            print(
-                f"{key[0]}, {key[1]}: {size} comparisons, {nominal} below 0.05 by themselves, "
-                f"{both} clear: {better} better, {both - better} worse."
-            )
+        count(families(search, scores))
     return faults
+
+
+def count(table):
+    """Print how many differences of each family are clear, and in which direction."""
+    print(f"{table.groupby(SETTING).ngroups} settings reported.")
+    for (family, metric), rows in table.groupby(["family", "metric"]):
+        clear = rows[rows["holm"] < 0.05]
+        better = (clear["gain"] > 0).sum()
+        print(
+            f"{family}, {metric}: {len(rows)} comparisons, {(rows['p'] < 0.05).sum()} below 0.05 "
+            f"by themselves, {len(clear)} clear: {better} better, {len(clear) - better} worse."
+        )
 
 
 def main(folder=RESULTS):
     """Audit the results of a folder; return the exit status."""
     tables = read(Path(folder))
-    missing = [name for name in ("search", "map") if name not in tables]
-    if missing:
-        print(f"{folder} holds no {missing[0]}/scores.csv: python -m tools.sweep {missing[0]}")
+    if "search" not in tables:
+        print(f"{folder} holds no search/scores.csv: python -m tools.sweep search")
         return 1
     faults = audit(tables)
     for fault in faults:

@@ -76,13 +76,13 @@ SEARCHED = ((100, 100), (101, 101))  # pairs of draw and seed that choose, and t
 REPORTED = tuple((pair, pair) for pair in range(10))
 FOUR, BY_ACCURACY = ("none", "L2", "dropout", "label smoothing"), (("last", "accuracy"),)
 TWO_SIZES = {n: MAP[n] for n in (1_000, 10_000)}
-SHORTER = {1_000: Budget(100, 5), 10_000: Budget(10)}  # about 800 mini-batches
+SHORTER = {1_000: Budget(60, 3), 10_000: Budget(6)}  # about 480 mini-batches
 CONVOLUTIONAL = {"filters": (8, 16), "hidden": (64,)}
 STUDIES = {
     "search": Study(MAP, SEARCHED),
     "map": Study(MAP, REPORTED, "search"),
     "long": Study(
-        {1_000: Budget(2_650, 50), 10_000: Budget(270, 10)},
+        {1_000: Budget(1_680, 40), 10_000: Budget(170, 10)},
         REPORTED,
         "search",
         label_noise=(0.2,),

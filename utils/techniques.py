@@ -20,13 +20,13 @@ class Budget(NamedTuple):
     validation: int = 1_000
 
 
-# About 2,100 mini-batches of 128, with a look at the validation images every 40 to 80 of them.
+# About 1,340 mini-batches of 128, with a look at the validation images every 30 to 80 of them.
 MAP = {
-    300: Budget(700, 14),
-    1_000: Budget(265, 5),
-    3_000: Budget(88, 2),
-    10_000: Budget(27),
-    34_300: Budget(8),
+    300: Budget(450, 10),
+    1_000: Budget(168, 4),
+    3_000: Budget(56, 2),
+    10_000: Budget(17),
+    34_300: Budget(5),
 }
 
 
@@ -102,48 +102,48 @@ ARTICLE_BUDGET = {42_000: Budget(10, 10, 18_000)}
 
 
 class Arm(NamedTuple):
-    """A technique of the map: its ten strengths, weakest first, and how to train with one.
+    """A technique of the map: its nine strengths, weakest first, and how to train with one.
 
     `options(strength)` returns arguments of `network`. Where an arm has a second strength, as one
-    of two techniques together does, `options(strength, second)` gets one of those as well.
+    of two techniques together does, `options(strength, second)` gets one of those as well. An arm
+    without strengths varies the learning rate alone.
     """
 
     knob: str = ""
-    strengths: tuple = (0.0,) * 10
-    options: Callable = lambda strength: {}
+    strengths: tuple = ()
+    options: Callable = dict
     seconds: tuple = ()
 
 
-RATES = (4e-6, 1e-5, 2.5e-5, 6e-5, 1.5e-4, 4e-4, 1e-3, 2.5e-3, 6e-3, 1.5e-2)  # learning rates
-LAMBDAS = (1e-5, 3e-5, 6e-5, 1.5e-4, 4e-4, 1e-3, 2.5e-3, 6e-3, 1.5e-2, 4e-2)
-DROPPED = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-SHIFTS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.13, 0.17, 0.22)
+RATES = (4e-6, 2e-5, 1e-4, 5e-4, 2.5e-3, 1.2e-2)  # learning rates, and twelve more between them
+BETWEEN = (7e-6, 1.2e-5, 3e-5, 4.5e-5, 7e-5, 1.7e-4, 3e-4, 7.5e-4, 1.1e-3, 1.7e-3, 4e-3, 7e-3)
+LAMBDAS = (1e-6, 1e-5, 5e-5, 2e-4, 7e-4, 2e-3, 6e-3, 1.5e-2, 4e-2)
+DROPPED = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)
+SHIFTS = (0.005, 0.02, 0.04, 0.07, 0.1, 0.13, 0.17, 0.22, 0.3)
 
 # The arms of results/PROTOCOL.md: what is added here is part of the next sweep.
 ARMS = {
     "none": Arm(),
     "L2": Arm("λ", LAMBDAS, lambda s: {"penalty": regularizers.L2(s)}),
     "weight decay": Arm(
-        "decay", (0.01, 0.03, 0.06, 0.15, 0.4, 1.0, 2.5, 6.0, 15.0, 40.0), lambda s: {"decay": s}
+        "decay", (0.003, 0.03, 0.1, 0.3, 1.0, 3.0, 8.0, 20.0, 50.0), lambda s: {"decay": s}
     ),
     "L1": Arm(
         "λ",
-        (1e-6, 3e-6, 1e-5, 2e-5, 4e-5, 1e-4, 2e-4, 5e-4, 1e-3, 3e-3),
+        (1e-7, 1e-6, 5e-6, 2e-5, 7e-5, 2e-4, 5e-4, 1.2e-3, 3e-3),
         lambda s: {"penalty": regularizers.L1(s)},
     ),
     "dropout": Arm("rate", DROPPED, lambda s: {"rate": s}),
     "dropout, full recipe": Arm(
         "max-norm",
-        (9.0, 6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.3),
+        (20.0, 6.0, 4.0, 3.0, 2.0, 1.4, 1.0, 0.7, 0.4),
         lambda s: {"rate": 0.5, "input_rate": 0.2, "max_norm": s},
     ),
     "augmentation": Arm("shift", SHIFTS, lambda s: {"shift": s}),
     "label smoothing": Arm(
-        "share",
-        (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.65, 0.85),
-        lambda s: {"smoothing": s},
+        "share", (0.003, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.97), lambda s: {"smoothing": s}
     ),
-    "batch normalization": Arm(options=lambda s: {"normalize": True}),
+    "batch normalization": Arm(options=lambda: {"normalize": True}),
     "dropout + augmentation": Arm(
         "rate", DROPPED, lambda s, shift: {"rate": s, "shift": shift}, SHIFTS
     ),
@@ -154,19 +154,24 @@ ARMS = {
 
 
 def configurations(arm):
-    """Return the ten settings that an arm searches, as pairs of learning rate and strength.
+    """Return the 18 settings that an arm searches, as pairs of learning rate and strength.
 
-    Each learning rate and each strength is tried once, in combinations spread evenly, as on the
-    lattice of Korobov (1959).
+    Each of six learning rates is tried with a weak, a medium and a strong strength, each strength
+    with two rates that lie far apart. Without strengths 18 rates are tried, with a strength of 0.
     """
-    return [(rate, arm.strengths[(3 * i + 1) % 10]) for i, rate in enumerate(RATES)]
+    if not arm.strengths:
+        return [(rate, 0.0) for rate in sorted(RATES + BETWEEN)]
+    return [
+        (rate, arm.strengths[i % 3 + step]) for i, rate in enumerate(RATES) for step in (0, 3, 6)
+    ]
 
 
 def options(arm, learning_rate, strength):
     """Return the arguments of `network` for one of an arm's settings."""
-    given = [strength]
+    given = [strength] if arm.strengths else []
     if arm.seconds:
-        given.append(arm.seconds[(7 * RATES.index(learning_rate) + 2) % 10])
+        far, place = RATES.index(learning_rate) // 3, arm.strengths.index(strength)
+        given.append(arm.seconds[(2 * place + 4 * far) % 9])
     return {"learning_rate": learning_rate, **arm.options(*given)}
 
 
