@@ -31,11 +31,11 @@ from utils.techniques import ARMS, LABEL_NOISE, MAP, Arm, Budget, configurations
 TINY = ["search", "--n-train", "60", "--epochs", "2", "--seeds", "2", "--only", "label_noise=0"]
 GRID = [*TINY, "--only", "technique=none,L2"]  # 36 cells
 CELLS, SEEDS = 36, 2
-BUDGET, PAIRS = Budget(2), [(100, 100), (101, 101)]
+BUDGET, PAIRS = Budget(2), [(102, 102), (103, 103)]
 HOW = BUDGET, PAIRS, "search"
-FOUR = [*GRID, "--only", "learning_rate=0.0005"]  # those that are really trained
+FOUR = [*GRID, "--only", "learning_rate=0.00062,0.001"]  # those that are really trained
 PLAIN = [Cell(60, 0.0, "none", *configuration) for configuration in configurations(ARMS["none"])]
-FAST = Cell(60, 0.0, "none", 5e-4, 0.0)
+FAST = Cell(60, 0.0, "none", 1e-3, 0.0)
 SHARP = [Cell(60, 0.0, "L2", *configuration) for configuration in configurations(ARMS["L2"])]
 
 
@@ -148,9 +148,9 @@ def test_a_cell_is_what_train_seeds_gives(trained):
     from utils.data import load_mnist
     from utils.training import train_seeds
 
-    mnist = load_mnist(60, seed=100, draws=2)
-    runs = train_seeds(lambda: techniques.network(5e-4), mnist, 2, [100, 101])
-    cell = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.0005")
+    mnist = load_mnist(60, seed=102, draws=2)
+    runs = train_seeds(lambda: techniques.network(1e-3), mnist, 2, [102, 103])
+    cell = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.001")
     last = cell[cell["end"] == "last"]
     np.testing.assert_allclose(last["val_log_loss"], runs.scores["val_log_loss"], rtol=1e-3)
     best = cell.loc[cell["end"] == "best log-loss", "val_log_loss"]
@@ -160,7 +160,7 @@ def test_a_cell_is_what_train_seeds_gives(trained):
 @pytest.mark.parametrize("run_cell", [sweep.run_cell, sweep.run_cell_alone])
 def test_a_cell_is_the_same_wherever_it_is_trained(trained, run_cell):
     record = run_cell(FAST, *HOW)
-    rows = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.0005")
+    rows = load_results("scores", trained).query("technique == 'none' and learning_rate == 0.001")
     for name in ("end", "epoch", "train_log_loss", "val_log_loss", "val_accuracy"):
         assert [row[name] for row in record["scores"]] == list(rows[name])
 
@@ -189,16 +189,16 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatc
 
     monkeypatch.setitem(ARMS, "none", Arm(options=lambda: {"penalty": 1e38}))
     monkeypatch.setitem(ARMS, "L2", Arm("", (1.0,) * 9, has_no_memory))
-    some = [*GRID, "--only", "learning_rate=0.0005,0.012"]
+    some = [*GRID, "--only", "learning_rate=0.001,0.0105"]
     monkeypatch.setattr(sweep, "network", lambda learning_rate, penalty: techniques.network(
         learning_rate if learning_rate < 1e-2 else penalty))  # fmt: skip
     status, out, err = run_here(tmp_path, *some)
     assert status == 1 and "1 cells trained" in out
-    assert "60-0-none-0.012-0: a seed ended with NaN" in err and "no room for the weights" in err
+    assert "60-0-none-0.0105-0: a seed ended with NaN" in err and "no room for the weights" in err
     assert len(load_results("scores", tmp_path)) == SEEDS * len(ENDS)
     left = {f.stem: json.loads(f.read_text()) for f in (tmp_path / "cells").glob("*.json")}
-    assert set(left) == {"60-0-none-0.012-0", "60-0-L2-0.0005-1", "60-0-L2-0.012-1"}
-    assert "NaN" in left["60-0-none-0.012-0"]["failed"]
+    assert set(left) == {"60-0-none-0.0105-0", "60-0-L2-0.001-1", "60-0-L2-0.0105-1"}
+    assert "NaN" in left["60-0-none-0.0105-0"]["failed"]
 
 
 def test_a_study_reports_what_its_search_has_chosen(tmp_path, monkeypatch, run_here):
@@ -207,12 +207,12 @@ def test_a_study_reports_what_its_search_has_chosen(tmp_path, monkeypatch, run_h
     report = ["map", *TINY[1:], "--only", "technique=none"]
     status, _, err = run_here(tmp_path / "map", *report)
     assert status == 1 and "first comes the study that chooses: python -m tools.sweep search" in err
-    some = ["--only", "technique=none", "--only", "learning_rate=0.0005,0.0011,0.012"]
+    some = ["--only", "technique=none", "--only", "learning_rate=0.00039,0.0016,0.0105"]
     assert run_here(tmp_path / "search", *TINY, *some)[0] == 0
     assert run_here(tmp_path / "map", *report)[0] == 0
     search, scores = (load_results("scores", tmp_path / name) for name in ("search", "map"))
     picked = chosen(search)
-    assert set(scores["learning_rate"]) == set(picked["learning_rate"])
+    assert set(scores["learning_rate"]) == {*picked["learning_rate"], sweep.REFERENCE}
     best = search.query("end == 'last'").groupby("learning_rate")["val_log_loss"].mean().idxmin()
     assert picked.query("end == 'last' and metric == 'log_loss'")["learning_rate"].item() == best
     assert not set(scores["draw"]) & set(search["draw"])
@@ -224,8 +224,9 @@ def test_a_study_reports_what_its_search_has_chosen(tmp_path, monkeypatch, run_h
 
 def test_a_technique_is_one_entry(monkeypatch):
     monkeypatch.setitem(ARMS, "mine", Arm("rate", (0.1,) * 9, lambda s: {"rate": s}))
-    study = sweep.STUDIES["search"]._replace(arms=tuple(ARMS))
-    assert len(sweep.plan(study, {300: MAP[300]}, {"technique": ["mine"]})) == 18 * len(LABEL_NOISE)
+    study = sweep.STUDIES["search"]
+    cells = sweep.plan(study, {300: MAP[300]}, {"technique": ["mine"]})
+    assert len(cells) == 18 * len(LABEL_NOISE)
 
 
 # Going on after an end, in whatever way
@@ -352,9 +353,9 @@ def test_damaged_results_are_refused(name, spoil, whole, tmp_path, run_here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", 1], "with 2 pairs (seeds 100 101) instead of 1:"),
+        (["--seeds", 1], "with 2 pairs (seeds 102 103) instead of 1:"),
         (["--epochs", 3], "with 2 epochs instead of 3:"),
-        (["--epochs", 1, "--seeds", 1], "2 pairs (seeds 100 101) instead of 1 and 2 epochs"),
+        (["--epochs", 1, "--seeds", 1], "2 pairs (seeds 102 103) instead of 1 and 2 epochs"),
     ],
 )
 @pytest.mark.parametrize("gathered", [True, False])
@@ -460,8 +461,9 @@ def cells_of(capsys, *arguments):
 
 def test_the_grid_is_that_of_the_book(capsys):
     cells = cells_of(capsys)
-    assert len(set(cells)) == len(MAP) * len(LABEL_NOISE) * len(ARMS) * 18 + 1
-    assert cells[0] == "300-0-none-4e-06-0" and cells[-1] == f"{len(cells) - 1} cells"
+    left_out = 2  # with augmentation, at the largest number of images
+    assert len(set(cells)) == (len(MAP) * len(ARMS) - left_out) * len(LABEL_NOISE) * 18 + 1
+    assert cells[0] == "300-0-none-3.6e-06-0" and cells[-1] == f"{len(cells) - 1} cells"
 
 
 @pytest.mark.parametrize(
@@ -471,7 +473,7 @@ def test_the_grid_is_that_of_the_book(capsys):
         (["technique=dropout,L2,"], ["technique=L2,dropout"]),
         ([" technique = L1 , L2 + dropout "], ["technique=L1,L2 + dropout"]),
         (["technique=L2,L2"], ["technique=L2"]),
-        (["learning_rate=0.00050"], ["learning_rate=5e-4"]),
+        (["learning_rate=0.0010"], ["learning_rate=1e-3"]),
         (["strength=0.0020"], ["strength=2e-3"]),
         (["n_train=300.0", "n_train=1e3"], ["n_train=300,1000"]),
         (["label_noise=.2", "technique=L1"], ["technique=L1", "label_noise=0.20"]),
@@ -595,14 +597,7 @@ def test_a_worker_of_a_cluster_does_the_work(cluster, tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(sweep, "run_cell_alone", elsewhere)
     cluster.scale(1)
-    some = [
-        "--only",
-        "learning_rate=0.0005",
-        "--only",
-        "strength=0,0.000001",
-        "--dask",
-        cluster.scheduler_address,
-    ]
+    some = ["--only", "learning_rate=0.001", "--dask", cluster.scheduler_address]
     arguments = [*GRID, *some]
     assert sweep.main([*arguments, "--folder", str(tmp_path)]) == 0
     assert "2 cells trained" in capsys.readouterr().out

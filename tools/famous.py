@@ -242,12 +242,13 @@ def han():
         runs = train_seeds(
             lambda: dense([300, 100], keras.optimizers.Adam(1e-3), **options), data, 15, seeds
         )
-        tables = [rows(runs, kept=1.0, retrained=False)]
+        tables = []
         for k, model in enumerate(runs.models):
             weights, mnist = model.get_weights(), data[k]
-            for share in KEPT:
+            for share in (1.0, *KEPT):
                 model.set_weights(weights)
-                prune(model, share)
+                if share < 1:
+                    prune(model, share)
                 for retrained in (False, True):
                     if retrained:
                         retrain(model, mnist.x_train, mnist.y_train, seeds[k])

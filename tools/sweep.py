@@ -34,8 +34,8 @@ from tqdm.auto import tqdm
 from tools.tables import machine
 from utils import BookError
 from utils.data import load_fashion_mnist, load_mnist, write_atomically
-from utils.evidence import CHOICES, calibration, chosen
-from utils.results import ENDS, KEY, METRICS, RESULTS, load_results
+from utils.evidence import calibration, chosen
+from utils.results import ENDS, KEY, LISTS, METRICS, RESULTS, load_results
 from utils.techniques import ARMS, LABEL_NOISE, MAP, Budget, configurations, network, options
 from utils.training import train_seeds
 
@@ -57,52 +57,37 @@ class Study(NamedTuple):
     """The cells of one folder of results, and how they are trained.
 
     `budgets` maps numbers of training images to a `Budget`. A study without a `search` trains all
-    configurations of its `arms`, and looks at no test image; another one trains those which the
-    study `search` has chosen, by the `choices` of end and metric. `load` draws the images, and
-    `options` are arguments of `network` for all cells.
+    configurations of all arms, and keeps no test score; another one trains those which the study
+    `search` has chosen, and the plain network at the learning rate `REFERENCE`. `load` draws the
+    images, and `options` are arguments of `network` for all cells.
     """
 
     budgets: dict
     pairs: tuple
     search: str = ""
     label_noise: tuple = LABEL_NOISE
-    arms: tuple = tuple(ARMS)
-    choices: tuple = CHOICES
     load: Callable = load_mnist
     options: dict = {}  # noqa: RUF012
 
 
-SEARCHED = ((100, 100), (101, 101))  # pairs of draw and seed that choose, and that report
+CURVE = 30  # points of a stored curve at most, closer to each other where training begins
+REFERENCE = 1e-3  # Keras's learning rate, at which the plain network learns its images by heart
+SEARCHED = ((102, 102), (103, 103))  # pairs of draw and seed that choose, and that report
 REPORTED = tuple((pair, pair) for pair in range(10))
-FOUR, BY_ACCURACY = ("none", "L2", "dropout", "label smoothing"), (("last", "accuracy"),)
 TWO_SIZES = {n: MAP[n] for n in (1_000, 10_000)}
-SHORTER = {1_000: Budget(60, 3), 10_000: Budget(6)}  # about 480 mini-batches
+SHORTER = {1_000: Budget(60), 10_000: Budget(6)}  # about 480 mini-batches
 CONVOLUTIONAL = {"filters": (8, 16), "hidden": (64,)}
+UNTOUCHED = functools.partial(load_mnist, reserved=True)
 STUDIES = {
     "search": Study(MAP, SEARCHED),
     "map": Study(MAP, REPORTED, "search"),
-    "long": Study(
-        {1_000: Budget(1_680, 40), 10_000: Budget(170, 10)},
-        REPORTED,
-        "search",
-        label_noise=(0.2,),
-        arms=FOUR,
-        choices=BY_ACCURACY,
-    ),
-    "crossed": Study(
-        {1_000: MAP[1_000]},
-        tuple(itertools.product(range(200, 210), repeat=2)),
-        "search",
-        label_noise=(0.0, 0.4),
-        arms=FOUR,
-        choices=BY_ACCURACY,
-    ),
+    "confirmation-search": Study({1_000: MAP[1_000]}, ((310, 310), (311, 311)), label_noise=(0.2,)),
     "confirmation": Study(
         {1_000: MAP[1_000]},
         tuple((pair, pair) for pair in range(300, 310)),
-        "search",
+        "confirmation-search",
         label_noise=(0.2,),
-        load=functools.partial(load_mnist, reserved=True),
+        load=UNTOUCHED,
     ),
     "fashion-search": Study(TWO_SIZES, SEARCHED, label_noise=(0.0, 0.2), load=load_fashion_mnist),
     "fashion": Study(
@@ -182,9 +167,10 @@ def _train(build, study, cell, budget, draw, seeds):
                 )
             scores.append({k: _tidy(v) for k, v in row.items()})
         if report:
-            kept = np.isfinite(runs.history["val_accuracy"][i])
-            some = {m: [_short(x, 3) for x in runs.history[m][i][kept]] for m in METRICS}
-            curves.append(own | some)
+            looks = np.flatnonzero(np.isfinite(runs.history["val_accuracy"][i]))
+            looks = looks[np.unique(np.geomspace(1, len(looks), CURVE).round().astype(int)) - 1]
+            some = {m: [_short(x, 3) for x in runs.history[m][i][looks]] for m in METRICS}
+            curves.append(own | {"epoch": (looks + 1).tolist()} | some)
     return scores, curves
 
 
@@ -235,9 +221,9 @@ def plan(study, budgets, only=None):
         grid = _chosen(study, settings, table)
     else:
         grid = [
-            Cell(*setting, name, *configuration)
-            for setting in settings
-            for name in study.arms
+            Cell(n, share, name, *configuration)
+            for n, share in settings
+            for name in arms_of(n)
             for configuration in configurations(ARMS[name])
         ]
     kept = {key: [_value(text) for text in texts] for key, texts in (only or {}).items()}
@@ -258,14 +244,22 @@ def plan(study, budgets, only=None):
     return cells
 
 
+def arms_of(n_train):
+    """Return the names of the arms that are tried at a number of images: cost leaves out some."""
+    return [name for name in ARMS if n_train <= 10_000 or "augmentation" not in name]
+
+
 def _chosen(study, settings, table):
-    """Return the cells that a search has chosen, of those settings and arms that are finished."""
+    """Return what a search has chosen in the settings that it has finished, and the reference."""
     if table is None:
         raise BookError(f"first comes the study that chooses: python -m tools.sweep {study.search}")
-    table = chosen(table, study.choices)
+    table = chosen(table)
     table["n_train"] = table["n_train"].astype(object)
-    cells = dict.fromkeys(Cell(*row) for row in table[list(Cell._fields)].itertuples(index=False))
-    return [c for s in settings for c in cells if c[:2] == s and c.technique in study.arms]
+    picked = [Cell(*row) for row in table[list(Cell._fields)].itertuples(index=False)]
+    begun = {cell[:2] for cell in picked}
+    reference = [Cell(*setting, "none", REFERENCE, 0.0) for setting in settings if setting in begun]
+    cells = dict.fromkeys([*reference, *picked])
+    return [cell for setting in settings for cell in cells if cell[:2] == setting]
 
 
 def _value(text):
@@ -301,7 +295,7 @@ def gather(folder, budgets, pairs):
         old = load_results(name, folder)
         parts = [_table(record, name) for record in records]
         if old is not None and name == "curves":
-            old[list(METRICS)] = old[list(METRICS)].map(_joined)
+            old = old.assign(**{n: old[n].map(_joined) for n in LISTS if n in old})
         parts = [part for part in [old, *parts] if part is not None and len(part)]
         if not parts:
             continue
@@ -369,7 +363,7 @@ def _read_record(file):
 def _table(record, name):
     """Return a record's rows of a table."""
     rows = pd.DataFrame(record[name])
-    for metric in METRICS if name == "curves" and len(rows) else ():
+    for metric in rows.columns.intersection(LISTS) if name == "curves" else ():
         rows[metric] = rows[metric].map(_joined)
     fields = {field: record[field] for field in (*Cell._fields, "epochs")}
     for position, (field, value) in enumerate(fields.items()):
@@ -461,7 +455,7 @@ def _note_provenance(folder, command):
     except (ValueError, KeyError, TypeError):
         raise BookError(f"{file} is damaged: restore it with git, or delete it.") from None
     run = {
-        "date": time.strftime("%Y-%m-%d"),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
         "command": command,
         **machine("tensorflow", "keras", "numpy", "joblib"),
     }

@@ -214,7 +214,7 @@ def calibration(p_val, y_val, p_test, y_test):
     logarithms of the probabilities are divided, is fitted to the validation images. The expected
     calibration error, before and after, is that of 15 equal bins (Guo et al., 2017).
     """
-    val, test = (np.log(np.maximum(p, 1e-7)) for p in (p_val, p_test))
+    val, test = (np.log(np.maximum(p, 1e-37)) for p in (p_val, p_test))
     loss = lambda log_t: _log_loss_at(np.exp(log_t), val, y_val)  # noqa: E731
     temperature = np.exp(optimize.minimize_scalar(loss, bounds=(-4, 4), method="bounded").x)
     scaled = special.softmax(test / temperature, axis=1)

@@ -12,6 +12,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 KEY = ["n_train", "label_noise", "technique", "learning_rate", "strength", "draw", "seed"]
 ENDS = {"last": None, "best accuracy": "val_accuracy", "best log-loss": "val_log_loss"}
 METRICS = ("accuracy", "log_loss", "val_accuracy", "val_log_loss")
+LISTS = ("epoch", *METRICS)  # columns of curves whose fields hold several numbers
 
 
 def load_results(name="scores", folder=None):
@@ -19,8 +20,8 @@ def load_results(name="scores", folder=None):
 
     Without a `folder`, those of the first edition. Both have a row per run, which the columns of
     `KEY` name, or in `scores` one for each of `ENDS`: the last epoch, and the best by validation
-    accuracy and log-loss. In `curves` the metrics hold an array with a value per validation. Raises
-    `BookError` for a damaged table or another name.
+    accuracy and log-loss. In `curves` the metrics hold an array, and `epoch` when they were taken.
+    Raises `BookError` for a damaged table or another name.
     """
     if name not in ("scores", "curves"):
         raise BookError(f"there is no table {name!r} of results, only scores and curves.")
@@ -29,14 +30,14 @@ def load_results(name="scores", folder=None):
         return None
     try:
         content = file.read_bytes()
-        texts = METRICS if name == "curves" else ()  # one epoch would be read as a number
+        texts = LISTS if name == "curves" else ()  # a single one would be read as a number
         table = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, str))
         wanted = [*KEY, "epochs", *(METRICS if name == "curves" else METRICS[2:])]
         whole = content.endswith(b"\n") and not (
             set(wanted) - set(table) or table.isna().any(axis=None)
         )
         if name == "curves":
-            for metric in METRICS:
+            for metric in table.columns.intersection(LISTS):
                 table[metric] = [np.array(row.split(), float) for row in table[metric]]
     except (ValueError, KeyError, AttributeError):
         whole = False

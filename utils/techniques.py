@@ -20,11 +20,12 @@ class Budget(NamedTuple):
     validation: int = 1_000
 
 
-# About 1,340 mini-batches of 128, with a look at the validation images every 30 to 80 of them.
+# About 1,340 mini-batches of 128, with a look at the validation images every 15 to 24 of them, or
+# with many images after each epoch.
 MAP = {
-    300: Budget(450, 10),
-    1_000: Budget(168, 4),
-    3_000: Budget(56, 2),
+    300: Budget(450, 5),
+    1_000: Budget(168, 2),
+    3_000: Budget(56),
     10_000: Budget(17),
     34_300: Budget(5),
 }
@@ -115,8 +116,8 @@ class Arm(NamedTuple):
     seconds: tuple = ()
 
 
-RATES = (4e-6, 2e-5, 1e-4, 5e-4, 2.5e-3, 1.2e-2)  # learning rates, and twelve more between them
-BETWEEN = (7e-6, 1.2e-5, 3e-5, 4.5e-5, 7e-5, 1.7e-4, 3e-4, 7.5e-4, 1.1e-3, 1.7e-3, 4e-3, 7e-3)
+RATES = (3.6e-6, 5.7e-6, 9e-6, 1.5e-5, 2.3e-5, 3.7e-5, 6e-5, 9.5e-5, 1.5e-4)  # learning rates
+RATES += (2.4e-4, 3.9e-4, 6.2e-4, 1e-3, 1.6e-3, 2.6e-3, 4.1e-3, 6.5e-3, 1.05e-2)
 LAMBDAS = (1e-6, 1e-5, 5e-5, 2e-4, 7e-4, 2e-3, 6e-3, 1.5e-2, 4e-2)
 DROPPED = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)
 SHIFTS = (0.005, 0.02, 0.04, 0.07, 0.1, 0.13, 0.17, 0.22, 0.3)
@@ -134,7 +135,7 @@ ARMS = {
         lambda s: {"penalty": regularizers.L1(s)},
     ),
     "dropout": Arm("rate", DROPPED, lambda s: {"rate": s}),
-    "dropout, full recipe": Arm(
+    "dropout + max-norm": Arm(
         "max-norm",
         (20.0, 6.0, 4.0, 3.0, 2.0, 1.4, 1.0, 0.7, 0.4),
         lambda s: {"rate": 0.5, "input_rate": 0.2, "max_norm": s},
@@ -156,22 +157,25 @@ ARMS = {
 def configurations(arm):
     """Return the 18 settings that an arm searches, as pairs of learning rate and strength.
 
-    Each of six learning rates is tried with a weak, a medium and a strong strength, each strength
-    with two rates that lie far apart. Without strengths 18 rates are tried, with a strength of 0.
+    All arms have the same rates. Each strength is tried with two of them, and any three rates that
+    follow each other from the first on have a weak, a medium and a strong one. An arm without
+    strengths has 0.
     """
-    if not arm.strengths:
-        return [(rate, 0.0) for rate in sorted(RATES + BETWEEN)]
-    return [
-        (rate, arm.strengths[i % 3 + step]) for i, rate in enumerate(RATES) for step in (0, 3, 6)
-    ]
+    strengths = arm.strengths or (0.0,) * 9
+    return [(rate, strengths[4 * i % 9]) for i, rate in enumerate(RATES)]
+
+
+def second(arm, learning_rate):
+    """Return the strength of the second of two techniques, in the setting with a learning rate."""
+    i = RATES.index(learning_rate)
+    return arm.seconds[(2 * i + 4 * (i // 9)) % 9]
 
 
 def options(arm, learning_rate, strength):
     """Return the arguments of `network` for one of an arm's settings."""
     given = [strength] if arm.strengths else []
     if arm.seconds:
-        far, place = RATES.index(learning_rate) // 3, arm.strengths.index(strength)
-        given.append(arm.seconds[(2 * place + 4 * far) % 9])
+        given.append(second(arm, learning_rate))
     return {"learning_rate": learning_rate, **arm.options(*given)}
 
 
@@ -189,7 +193,7 @@ STYLE = {
     "L2 + early stopping": ("#2E3366", ">"),
     "label smoothing": ("#913D43", "<"),
     "batch normalization": ("#1400A2", "p"),
-    "dropout, full recipe": ("#2E0F33", "h"),
+    "dropout + max-norm": ("#2E0F33", "h"),
     "L2 + dropout": ("#0E2A21", "d"),
 }
 
