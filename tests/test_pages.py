@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 pytestmark = pytest.mark.site
 SITE = Path(__file__).parent.parent / os.environ.get("BOOK_SITE", "_build/html")
 PAGES = [SITE / "intro.html", *sorted(SITE.glob("chapters/*.html")), SITE / "search.html"]
+PAGES += sorted(SITE.glob("results/*.html"))
 SCREENS = {"phone": (375, "dark"), "tablet": (768, "light"), "desktop": (1440, "light")}
 WCAG = [f"wcag{level}" for level in ("2a", "2aa", "21a", "21aa", "22aa")]
 KNOWN = "label-content-name-mismatch"  # the theme's search button is named otherwise than it reads
