@@ -192,6 +192,23 @@ def test_one_image_at_a_corner_of_relu_is_no_fault(faults, by_fit, tiny, monkeyp
     assert looks == [15, 7, 8][: faults + 1]
 
 
+@pytest.mark.parametrize("fault", ["images", "labels"])
+def test_other_images_than_the_seed_s_own_are_noticed(fault, monkeypatch, capsys):
+    """The graph looks up a mini-batch in the rows of the first seed, Keras in the seed's own."""
+    old = seed_graph.SeedGraph._in_order
+
+    def in_order(self, order, group):
+        rows, labels = old(self, order, group)
+        split, some = self.splits["train"], order[:1] + 0 * order
+        return (split.rows[0][some], labels) if fault == "images" else (
+            rows, split.label_rows[0][some])  # fmt: skip
+
+    monkeypatch.setattr(seed_graph.SeedGraph, "_in_order", in_order)
+    sets = [test_matrix.blobs(), test_matrix.changed(lambda x: 1 - x, lambda y: (y + 1) % 3)()]
+    training.train_seeds(test_matrix.CASES["plain"].build, sets, 1, [4, 7], 16)
+    assert "the first training batch ends otherwise" in capsys.readouterr().out
+
+
 def test_the_check_leaves_no_trace(tiny):
     """The variables of a model, and of its optimizer, are after the check what they were."""
     case = test_matrix.CASES["dropout"]

@@ -227,6 +227,13 @@ def test_each_seed_has_its_own_data_set_in_the_fallback(drawn, capsys):
     np.testing.assert_allclose(plain.scores, clipped.scores[plain.scores.columns], rtol=2e-3)
 
 
+def test_a_single_draw_is_a_data_set():
+    build = network(shape=(28, 28, 1), classes=10)
+    ways = load_mnist(60, 20, seed=4), load_mnist(60, 20, seed=4, draws=1)
+    alone, drawn = (train_seeds(build, mnist, 2, [3], 16) for mnist in ways)
+    np.testing.assert_array_equal(alone.scores, drawn.scores)
+
+
 def test_draws_of_mnist_are_one_data_set_per_seed():
     """Through the bytes that all draws share, and through each draw's own images."""
     draws = load_mnist(40, 20, 0.2, draws=3)

@@ -164,10 +164,10 @@ class Split(NamedTuple):
     label_rows: np.ndarray
     scale: bool = False
 
-    def of(self, seed, first=None):
-        """Return the images and labels of one seed as arrays, or the first few of them."""
+    def of(self, seed, which=slice(None)):
+        """Return the images and labels of one seed as arrays, or those at some places."""
         seed = seed if len(self.rows) > 1 else 0
-        rows, label_rows = self.rows[seed, :first], self.label_rows[seed, :first]
+        rows, label_rows = self.rows[seed, which], self.label_rows[seed, which]
         return tuple(part.numpy() for part in self.gather(rows, label_rows))
 
     def gather(self, rows, label_rows):
@@ -193,7 +193,7 @@ class SeedGraph:
         self.n_train = splits["train"].rows.shape[1]
         self.model = model = models[0]
         self.splits = _as_tensors(splits)
-        self.an_image = splits["train"].of(0, 1)
+        self.an_image = splits["train"].of(0, slice(1))
         complete(model, *self.an_image)
         self.evaluation_batch = evaluation_batch(model, batch_size)
         model.reset_metrics()
@@ -466,24 +466,24 @@ class SeedGraph:
         """Raise `NotStackableError` where a first mini-batch ends otherwise than in `fit`.
 
         A unit whose sum is zero but for rounding may fall on either side of ReLU's corner, and Adam
-        makes a whole step of it. Where the mini-batch differs, each half of it is looked at, too:
-        one of them is without the image that did it. Afterwards all is as before.
+        makes a whole step of it. Where training differs, each half of the mini-batch is looked at,
+        too: one of them is without the image that did it. Afterwards all is as before.
         """
         size = min(self.batch_size, order.shape[1])
         halves = slice(None, size // 2), slice(size // 2, size)
         for part in (slice(None, size), *(halves if size > 1 else ())):
             differs = self._differs(order[:, part], group)
-            if not differs:
-                return
-        raise NotStackableError(f"the first {differs} batch ends otherwise than in `fit`")
+            if differs != "training":
+                break
+        if differs:
+            raise NotStackableError(f"the first {differs} batch ends otherwise than in `fit`")
 
     def _differs(self, order, group):
-        """Tell whether training or validation of the last seed differs from what Keras does."""
-        seed, model, val = len(self.models) - 1, self.models[-1], self.splits["val"]
-        rows, label_rows = self._in_order(order, group)
-        train_batch = self.splits["train"].gather(rows[seed], label_rows[seed])
-        mine = 0 if len(val.rows) == 1 else range(len(val.rows))[group][seed]
-        val_batch = val.gather(*(i[mine, : self.batch_size] for i in (val.rows, val.label_rows)))
+        """Return where the last seed differs from what Keras does: validation, training or ""."""
+        seed, model = len(self.models) - 1, self.models[-1]
+        mine = group.start + seed  # its place among all seeds
+        train_batch = self.splits["train"].of(mine, order[seed])
+        val_batch = self.splits["val"].of(mine, slice(self.batch_size))
         complete(model, *train_batch)
         model.optimizer.build(model.trainable_variables)
         ours = [*self.weights, *self.optimizer.variables], [*self.state, *self.totals]
@@ -493,24 +493,24 @@ class SeedGraph:
         )
         model.reset_metrics()
         start, gradients = [[v.numpy().copy() for v in part] for part in theirs], []
-
+        self._reset_totals()
         try:
-            with _seen(model.optimizer, gradients):
-                model.train_step(train_batch)
-            self._reset_totals()
-            self._train(tf.constant(rows), tf.constant(label_rows))
-            trained = _close(ours[0], theirs[0], start[0], seed, gradients)
-            trained = trained and _close(ours[1], theirs[1], start[1], seed)
-            model.reset_metrics()
             model.test_step(val_batch)
             self.evaluate("val", group, self.batch_size)
             evaluated = _close(ours[1], theirs[1], start[1], seed)
+            model.reset_metrics()
+            self._reset_totals()
+            with _seen(model.optimizer, gradients):
+                model.train_step(train_batch)
+            self._train(*map(tf.constant, self._in_order(order, group)))
+            trained = _close(ours[0], theirs[0], start[0], seed, gradients)
+            trained = trained and _close(ours[1], theirs[1], start[1], seed)
         finally:
             for variables, values in zip(theirs, start, strict=True):
                 for variable, value in zip(variables, values, strict=True):
                     variable.assign(value)
         self.start(self.models)
-        return "" if trained and evaluated else "validation" if trained else "training"
+        return "validation" if not evaluated else "" if trained else "training"
 
 
 @contextlib.contextmanager

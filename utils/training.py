@@ -170,7 +170,7 @@ def _splits(mnist, seeds):
             f"mnist holds {len(mnist)} data sets for {len(seeds)} seeds: give one per seed, as "
             f"load_mnist(…, draws={len(seeds)}) does, or a single one."
         )
-    if isinstance(mnist, Draws):
+    if isinstance(mnist, Draws) and len(mnist) > 1:
         test = _split([mnist], "test")
         parts = {name: _drawn(mnist, name) for name in ("train", "val")}
         return parts | {"test": test}
@@ -220,7 +220,7 @@ def _build_all(build_model, seeds, train):
     models, states, names = [], [], dict(seed_graph.names())
     for seed in seeds:
         seed_graph.restore_names(names)
-        models.append(_build(build_model, seed, train.of(len(models), 1)))
+        models.append(_build(build_model, seed, train.of(len(models), slice(1))))
         states.append(seed_graph.random_state())
     owners = [[*model.variables, model.optimizer] for model in models]
     if len({id(thing) for own in owners for thing in own}) < sum(map(len, owners)):
@@ -364,7 +364,8 @@ class _Best:
         elif better.any():
             for kept, new in zip(self.arrays, copy(), strict=True):
                 kept[better] = new[better]
-        self.values[better], self.epochs[better] = values[better], epoch + 1
+        self.values[better] = np.nan_to_num(values[better], nan=-np.inf)
+        self.epochs[better] = epoch + 1
 
 
 def _attach(rule, model):
