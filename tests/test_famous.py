@@ -1,5 +1,7 @@
 """The famous results: each entry runs, is stored part by part, and does what its name says."""
 
+import os
+
 import keras
 import numpy as np
 import pandas as pd
@@ -83,3 +85,27 @@ def test_misuse(capsys):
     with pytest.raises(SystemExit):
         famous.main(["nobody"])
     assert "invalid choice: 'nobody'" in capsys.readouterr().err
+
+
+STORED = [name for name in famous.ENTRIES if (famous.RESULTS / "famous" / f"{name}.csv").exists()]
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_is_stored_is_whole(name):
+    """All parts, each with the pairs of the protocol, and the time it took."""
+    table = pd.read_csv(famous.RESULTS / "famous" / f"{name}.csv")
+    assert set(table["part"]) == set(famous.ENTRIES[name])
+    assert (table.groupby("part")["seed"].unique().map(set) == set(famous.PAIRS)).all()
+    assert (table["seconds"] > 0).all() and table[["score", "value"]].notna().all(axis=None)
+
+
+@pytest.mark.skipif(not os.environ.get("MNIST_NPZ"), reason="MNIST_NPZ is not set")
+def test_nielsen_s_gain_comes_out_as_stored():
+    """One pair of his networks, trained anew."""
+    table = pd.read_csv(famous.RESULTS / "famous" / "nielsen.csv")
+    scores = table[(table["score"] == "test_accuracy") & (table["end"] == "last")]
+    for part in ("unit Gaussian, no penalty", "Glorot, L2"):
+        stored = scores[scores["part"] == part].set_index("seed")["value"]
+        now = famous.ENTRIES["nielsen"][part]([400])
+        now = now[(now["score"] == "test_accuracy") & (now["end"] == "last")]["value"].item()
+        assert now == pytest.approx(stored[400], abs=4 * stored.std())
