@@ -15,6 +15,7 @@ from tools.notebooks import execute, read
 from utils import BookError
 from utils.evidence import tolerance
 from utils.results import ENDS, KEY, RESULTS, load_results
+from utils.techniques import ARTICLE, ARTICLE_BUDGET, BUDGETS, LABEL_NOISE, TECHNIQUES
 
 STUDIES = [name for name in sweep.STUDIES if (RESULTS / name / "scores.csv").exists()]
 
@@ -22,6 +23,33 @@ STUDIES = [name for name in sweep.STUDIES if (RESULTS / name / "scores.csv").exi
 @pytest.fixture(scope="module")
 def scores():
     return load_results("scores")
+
+
+def combinations(techniques):
+    """Return what the first edition tried, as pairs of technique and strength."""
+    return {(name, s) for name, technique in techniques.items() for s in technique.strengths}
+
+
+def test_whole_settings_with_all_seeds(scores):
+    """The first edition's: each setting has all techniques, strengths and seeds."""
+    for (n_train, _), setting in scores.groupby(["n_train", "label_noise"]):
+        tried = setting[["technique", "strength"]].itertuples(index=False, name=None)
+        assert set(tried) == combinations(TECHNIQUES)
+        runs = setting.pivot(
+            index="seed", columns=["technique", "strength"], values="test_accuracy"
+        )
+        assert list(runs.index) == list(range(BUDGETS[n_train].seeds))
+        assert runs.notna().all(axis=None)
+        assert set(setting["epochs"]) == {BUDGETS[n_train].epochs}
+    assert scores.groupby(["n_train", "label_noise"]).ngroups == len(BUDGETS) * len(LABEL_NOISE)
+
+
+def test_whole_results_of_the_article():
+    scores = load_results("scores", RESULTS / "article")
+    tried = scores[["technique", "strength"]].itertuples(index=False, name=None)
+    assert set(tried) == combinations(ARTICLE)
+    assert set(scores["n_train"]) == set(ARTICLE_BUDGET) and set(scores["label_noise"]) == {0}
+    assert (scores.groupby("technique")["seed"].nunique() == 10).all()
 
 
 @pytest.mark.parametrize("name", STUDIES)
