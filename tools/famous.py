@@ -15,15 +15,20 @@ import keras
 import numpy as np
 import pandas as pd
 from keras import layers, regularizers
+from scipy import ndimage
 from tqdm.auto import tqdm
 
 from utils import BookError
 from utils.data import load_mnist, write_atomically
 from utils.results import RESULTS
+from utils.techniques import network
 from utils.training import train_seeds
 
 PAIRS = range(400, 405)  # draws and seeds
+TEN_PAIRS = {"article": range(420, 430)}
+CHOOSING = (430, 431)  # draws and seeds of the article's searches
 LOG_LOSS = "sparse_categorical_crossentropy"
+SPLITS = ("train", "val", "test")
 ENTRIES = {}
 
 
@@ -50,6 +55,17 @@ def rows(runs, **columns):
         table = each.scores[names].melt(ignore_index=False, var_name="score").reset_index()
         tables.append(table.assign(end=end, **columns))
     return pd.concat(tables)
+
+
+def evaluated(model, mnist, splits=SPLITS):
+    """Return a tidy table of a network's accuracy on the splits of a data set."""
+    scores = {
+        f"{split}_accuracy": model.evaluate(
+            getattr(mnist, f"x_{split}"), getattr(mnist, f"y_{split}"), 500, verbose=0
+        )[1]
+        for split in splits
+    }
+    return pd.DataFrame({"score": list(scores), "value": list(scores.values())})
 
 
 # Nielsen (2015), chapter 3
@@ -252,11 +268,7 @@ def han():
                 for retrained in (False, True):
                     if retrained:
                         retrain(model, mnist.x_train, mnist.y_train, seeds[k])
-                    scores = {
-                        f"{split}_accuracy": model.evaluate(x, y, 500, verbose=0)[1]
-                        for split, x, y in (("val", *mnist[2:4]), ("test", *mnist[4:6]))
-                    }
-                    table = pd.DataFrame({"score": list(scores), "value": list(scores.values())})
+                    table = evaluated(model, mnist, SPLITS[1:])
                     own = {"seed": seeds[k], "kept": share, "retrained": retrained, "end": "last"}
                     tables.append(table.assign(**own))
         return pd.concat(tables)
@@ -267,10 +279,220 @@ def han():
     return {name: functools.partial(train, penalty) for name, penalty in penalties.items()}
 
 
+# Srivastava et al. (2014)
+
+WIDE = (1_024, 1_024, 2_048)
+
+
+def dropped(rate, input_rate=0.0, dropout=0.0, **options):
+    """Return a compiled network with dropout on its inputs and hidden layers."""
+    stack = [keras.Input((28, 28, 1)), layers.Flatten(), layers.Dropout(input_rate)]
+    for units in WIDE:
+        stack += [layers.Dense(units, activation="relu", **options), layers.Dropout(dropout)]
+    model = keras.Sequential([*stack, layers.Dense(10, activation="softmax")])
+    model.compile(keras.optimizers.Adam(rate), LOG_LOSS, metrics=["accuracy"])
+    return model
+
+
+@entry
+def srivastava():
+    """Dropout's gain with 100 to 10,000 images: 1024-1024-2048, 1,500 mini-batches, two rates."""
+
+    def train(n_train, rate, dropout, seeds):
+        data = load_mnist(n_train, seed=seeds[0], draws=len(seeds))
+        given = {"input_rate": 0.2, "dropout": 0.5} if dropout else {}
+        epochs = round(1_500 / np.ceil(n_train / 100))
+        runs = train_seeds(
+            lambda: dropped(rate, **given),
+            data,
+            epochs,
+            seeds,
+            100,
+            validation_freq=max(1, epochs // 30),
+            best=["val_accuracy"],
+            keep_models=False,
+        )
+        return rows(runs, n_train=n_train, learning_rate=rate)
+
+    return {
+        f"{n_train:,} images, rate {rate:g}, {'dropout' if dropout else 'plain'}":
+        functools.partial(train, n_train, rate, dropout)
+        for n_train in (100, 500, 1_000, 5_000, 10_000)
+        for rate in (3e-4, 1e-3)
+        for dropout in (False, True)
+    }  # fmt: skip
+
+
+@entry
+def srivastava_rows():
+    """Six rows of the paper's Table 9: 49,000 images, 1024-1024-2048, eight epochs."""
+
+    def train(options, seeds):
+        data = load_mnist(49_000, seed=seeds[0], draws=len(seeds))
+        build = functools.partial(dropped, 3e-4, **options)
+        return rows(train_seeds(build, data, 8, seeds, best=["val_accuracy"], keep_models=False))
+
+    full = {"input_rate": 0.2, "dropout": 0.5}
+    norm = {"kernel_constraint": keras.constraints.MaxNorm(2)}
+    parts = {
+        "no penalty": {},
+        "L2": {"kernel_regularizer": regularizers.L2(1e-5)},
+        "L2 + L1": {"kernel_regularizer": regularizers.L1L2(1e-6, 1e-5)},
+        "max-norm": norm,
+        "dropout + L2": full | {"kernel_regularizer": regularizers.L2(1e-6)},
+        "dropout + max-norm": full | norm,
+    }
+    return {name: functools.partial(train, options) for name, options in parts.items()}
+
+
+# Simard et al. (2003)
+
+
+def distorted(images, kind, rng):
+    """Return images of shape (n, 28, 28, 1), each distorted at random.
+
+    "affine" turns, scales, shears and shifts; "elastic" moves every pixel by a field of noise that
+    is smoothed by a Gaussian of 4 pixels and multiplied by 34 (Simard et al., 2003).
+    """
+    n = len(images)
+    grid = np.mgrid[:28, :28].reshape(2, -1) - 13.5
+    if kind == "affine":
+        turn, shear = rng.uniform(-np.radians(15), np.radians(15), n), rng.uniform(-0.15, 0.15, n)
+        scale = rng.uniform(0.9, 1.1, (n, 2, 1))
+        cos, sin = np.cos(turn), np.sin(turn)
+        matrices = np.array([[cos, -sin], [sin + shear * cos, cos - shear * sin]])
+        places = scale * np.moveaxis(matrices, 2, 0) @ grid + rng.uniform(-2, 2, (n, 2, 1))
+    else:
+        noise = rng.uniform(-1, 1, (n, 2, 28, 28)).astype("float32")
+        field = 34 * ndimage.gaussian_filter(noise, (0, 0, 4, 4), mode="constant")
+        places = grid + field.reshape(n, 2, -1)
+    pixels = np.broadcast_to(np.arange(n)[:, None], (n, 784))
+    where = [pixels, *(np.moveaxis(places, 1, 0) + 13.5)]
+    return ndimage.map_coordinates(images[..., 0], where, order=1).reshape(images.shape)
+
+
+@entry
+def simard():
+    """784-800-10 on 49,000 images, 20 epochs: undistorted, affine and elastic distortions."""
+
+    def train(kind, seeds):
+        tables = []
+        for seed in seeds:
+            mnist = load_mnist(49_000, seed=seed)
+            keras.utils.set_random_seed(seed)
+            model = dense([800], keras.optimizers.Adam(1e-3))
+            rng = np.random.default_rng(seed)
+            for epoch in range(20):
+                model.optimizer.learning_rate = 1e-3 if epoch < 14 else 1e-4
+                x = distorted(mnist.x_train, kind, rng) if kind != "none" else mnist.x_train
+                model.fit(x, mnist.y_train, 128, verbose=0)
+            tables.append(evaluated(model, mnist).assign(seed=seed, end="last"))
+        return pd.concat(tables)
+
+    return {kind: functools.partial(train, kind) for kind in ("none", "affine", "elastic")}
+
+
+# The article
+
+FIVE = (500,) * 5
+VALIDATION = 14_700
+
+
+def whitened(mnist):
+    """Return a data set whose images are whitened as `ImageDataGenerator(zca_whitening=True)` does.
+
+    Mean and directions are those of the training images (ZCA: Bell and Sejnowski, 1997).
+    """
+    flat = mnist.x_train.reshape(len(mnist.x_train), -1)
+    mean = flat.mean(axis=0)
+    spread, directions = np.linalg.eigh(np.cov(flat - mean, rowvar=False))
+    matrix = (directions / np.sqrt(np.maximum(spread, 0) + 1e-6)) @ directions.T
+
+    def white(x):
+        flat = (x.reshape(len(x), -1) - mean) @ matrix
+        return flat.reshape(x.shape).astype("float32")
+
+    return mnist._replace(**{f"x_{s}": white(getattr(mnist, f"x_{s}")) for s in SPLITS})
+
+
+@entry
+def article():
+    """Its 34,300 and 14,700 images, 784-5x500-10, ten epochs: as printed, meant, and tuned."""
+
+    def load(seeds):
+        return load_mnist(34_300, VALIDATION, seed=seeds[0], draws=len(seeds))
+
+    def train(options, seeds, data=None, **given):
+        runs = train_seeds(
+            lambda: network(hidden=FIVE, **options),
+            data or load(seeds),
+            10,
+            seeds,
+            **{"keep_models": False, "best": ["val_accuracy"]} | given,
+        )
+        return rows(runs)
+
+    def other_seeds(options, seeds):
+        """Dropout once more, on the same images, as under the article's augmentation."""
+        table = train(options, [seed + 100 for seed in seeds], load(seeds))
+        return table.assign(seed=table["seed"] - 100)
+
+    def continued(seeds):
+        """Ten epochs of dropout, `compile`, and up to ten more: the article's early stopping."""
+        tables = []
+        for seed, mnist in zip(seeds, load(seeds), strict=True):
+            keras.utils.set_random_seed(seed)
+            model = network(hidden=FIVE, rate=0.25)
+            images = {"validation_data": mnist[2:4], "verbose": 0}
+            model.fit(*mnist[:2], 128, 10, **images)
+            model.compile("adam", LOG_LOSS, metrics=["accuracy"])
+            stop = keras.callbacks.EarlyStopping("val_accuracy", patience=2)
+            more = model.fit(*mnist[:2], 128, 10, callbacks=[stop], **images).history["loss"]
+            table = evaluated(model, mnist).assign(seed=seed, end="last", epochs=len(more))
+            tables.append(table)
+        return pd.concat(tables)
+
+    def whitening(seeds):
+        return train({"rate": 0.25}, seeds, [whitened(mnist) for mnist in load(seeds)])
+
+    def stopped(seeds):
+        stop = keras.callbacks.EarlyStopping("val_accuracy", patience=2, restore_best_weights=True)
+        return train({}, seeds, callbacks=[stop], best=[])
+
+    def tuned(settings, seeds):
+        """Choose one of three settings by validation accuracy, and train it with other pairs."""
+        tried = [train(options, CHOOSING).assign(choice=k) for k, options in enumerate(settings)]
+        tried = pd.concat(tried)
+        tried = tried[(tried["end"] == "last") & (tried["score"] == "val_accuracy")]
+        best = tried.groupby("choice")["value"].mean().idxmax()
+        tried = tried.assign(end="search")
+        fresh = [seed + 20 for seed in seeds]
+        return pd.concat([tried, train(settings[best], fresh).assign(choice=best)])
+
+    printed = {
+        "plain": {},
+        "L2": {"penalty": regularizers.L2(1e-4)},
+        "L1": {"penalty": regularizers.L1(1e-4)},
+        "dropout": {"rate": 0.25},
+    }
+    parts = {f"printed: {k}": functools.partial(train, v) for k, v in printed.items()}
+    parts["printed: augmentation"] = functools.partial(other_seeds, printed["dropout"])
+    parts["printed: early stopping"] = continued
+    parts |= {"meant: whitening": whitening, "meant: early stopping": stopped}
+    searches = {
+        "plain": [{"learning_rate": rate} for rate in (3e-4, 1e-3, 3e-3)],
+        "L2": [{"penalty": regularizers.L2(s)} for s in (1e-6, 1e-5, 1e-4)],
+        "L1": [{"penalty": regularizers.L1(s)} for s in (1e-7, 1e-6, 1e-5)],
+        "dropout": [{"rate": s} for s in (0.1, 0.25, 0.5)],
+        "augmentation": [{"shift": s} for s in (0.04, 0.08, 0.12)],
+    }
+    return parts | {f"tuned: {k}": functools.partial(tuned, v) for k, v in searches.items()}
+
+
 # The command line
 
 
-def run(name, folder=RESULTS / "famous", pairs=PAIRS):
+def run(name, folder=RESULTS / "famous", pairs=None):
     """Train the parts of an entry that are missing, and store each as it is finished."""
     file = Path(folder, f"{name}.csv")
     tables = [pd.read_csv(file)] if file.exists() else []
@@ -278,7 +500,7 @@ def run(name, folder=RESULTS / "famous", pairs=PAIRS):
     todo = {part: train for part, train in ENTRIES[name].items() if part not in known}
     for part, train in tqdm(todo.items(), desc=name, disable=None):
         began = time.process_time()
-        table = train(list(pairs))
+        table = train(list(pairs or TEN_PAIRS.get(name, PAIRS)))
         seconds = round(time.process_time() - began, 1)
         table = table.assign(seconds=seconds, value=table["value"].map("{:.5g}".format))
         table.insert(0, "part", part)

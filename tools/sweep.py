@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 from tools.tables import machine
 from utils import BookError
 from utils.data import load_fashion_mnist, load_mnist, write_atomically
-from utils.evidence import calibration, chosen
+from utils.evidence import CHOICES, calibration, chosen
 from utils.results import ENDS, KEY, LISTS, METRICS, RESULTS, load_results
 from utils.techniques import ARMS, LABEL_NOISE, MAP, Budget, configurations, network, options
 from utils.training import train_seeds
@@ -59,7 +59,9 @@ class Study(NamedTuple):
     `budgets` maps numbers of training images to a `Budget`. A study without a `search` trains all
     configurations of all arms, and keeps no test score; another one trains those which the study
     `search` has chosen, and the plain network at the learning rate `REFERENCE`. `load` draws the
-    images, and `options` are arguments of `network` for all cells.
+    images, and `options` are arguments of `network` for all cells. With `memorizing`, the study is
+    one of `LEARNED`: all arms have the rate `REFERENCE`, a search tries all strengths, and the
+    last epoch's accuracy chooses.
     """
 
     budgets: dict
@@ -68,13 +70,18 @@ class Study(NamedTuple):
     label_noise: tuple = LABEL_NOISE
     load: Callable = load_mnist
     options: dict = {}  # noqa: RUF012
+    memorizing: bool = False
 
 
 CURVE = 30  # points of a stored curve at most, closer to each other where training begins
 REFERENCE = 1e-3  # Keras's learning rate, at which the plain network learns its images by heart
 SEARCHED = ((102, 102), (103, 103))  # pairs of draw and seed that choose, and that report
 REPORTED = tuple((pair, pair) for pair in range(10))
+LEARNED = ("L2", "dropout", "label smoothing")
+SAME_LENGTH = tuple((pair, pair) for pair in range(500, 510))  # of long and of shorter training
+CROSSED = tuple(itertools.product(range(200, 210), repeat=2))
 TWO_SIZES = {n: MAP[n] for n in (1_000, 10_000)}
+TEN_TIMES = {1_000: Budget(1_680, 20), 10_000: Budget(170, 2)}
 SHORTER = {1_000: Budget(60), 10_000: Budget(6)}  # about 480 mini-batches
 CONVOLUTIONAL = {"filters": (8, 16), "hidden": (64,)}
 UNTOUCHED = functools.partial(load_mnist, reserved=True)
@@ -95,6 +102,15 @@ STUDIES = {
     ),
     "conv-search": Study(SHORTER, SEARCHED, label_noise=(0.0, 0.2), options=CONVOLUTIONAL),
     "conv": Study(SHORTER, REPORTED, "conv-search", label_noise=(0.0, 0.2), options=CONVOLUTIONAL),
+    "memorizing-search": Study(TWO_SIZES, SEARCHED, memorizing=True),
+    "memorizing": Study(
+        TWO_SIZES, SAME_LENGTH, "memorizing-search", label_noise=(0.2,), memorizing=True
+    ),
+    "long-search": Study(TEN_TIMES, SEARCHED, label_noise=(0.2,), memorizing=True),
+    "long": Study(TEN_TIMES, SAME_LENGTH, "long-search", label_noise=(0.2,), memorizing=True),
+    "crossed": Study(
+        {1_000: MAP[1_000]}, CROSSED, "memorizing-search", label_noise=(0.0, 0.4), memorizing=True
+    ),
 }
 
 
@@ -223,8 +239,8 @@ def plan(study, budgets, only=None):
         grid = [
             Cell(n, share, name, *configuration)
             for n, share in settings
-            for name in arms_of(n)
-            for configuration in configurations(ARMS[name])
+            for name in (LEARNED if study.memorizing else arms_of(n))
+            for configuration in _searched(study, ARMS[name])
         ]
     kept = {key: [_value(text) for text in texts] for key, texts in (only or {}).items()}
     for key, values in kept.items():
@@ -244,6 +260,12 @@ def plan(study, budgets, only=None):
     return cells
 
 
+def _searched(study, arm):
+    if study.memorizing:
+        return [(REFERENCE, strength) for strength in arm.strengths]
+    return configurations(arm)
+
+
 def arms_of(n_train):
     """Return the names of the arms that are tried at a number of images: cost leaves out some."""
     return [name for name in ARMS if n_train <= 10_000 or "augmentation" not in name]
@@ -253,7 +275,7 @@ def _chosen(study, settings, table):
     """Return what a search has chosen in the settings that it has finished, and the reference."""
     if table is None:
         raise BookError(f"first comes the study that chooses: python -m tools.sweep {study.search}")
-    table = chosen(table)
+    table = chosen(table, [("last", "accuracy")] if study.memorizing else CHOICES)
     table["n_train"] = table["n_train"].astype(object)
     picked = [Cell(*row) for row in table[list(Cell._fields)].itertuples(index=False)]
     begun = {cell[:2] for cell in picked}
