@@ -53,7 +53,8 @@ def tables():
 def test_kept_promises(tables, capsys):
     assert audit.audit(tables) == []
     said = capsys.readouterr().out
-    assert "1 settings searched. 0.0% of 44 choices" in said and "1 settings reported." in said
+    assert "search: 1 settings searched. 0.0% of 44 choices" in said
+    assert "map: 1 settings reported." in said
     assert "A, accuracy: 10 comparisons" in said and "1 clear: 1 better, 0 worse." in said
     assert "C, accuracy: 11 comparisons" in said and "11 clear: 11 better, 0 worse." in said
 
@@ -106,7 +107,45 @@ def test_the_choice_is_that_of_the_chapters(tables):
 
 def test_a_search_that_is_not_reported_yet(tables, capsys):
     assert audit.audit({"search": tables["search"]}) == []
-    assert "Nothing is reported yet." in capsys.readouterr().out
+    assert "reported" not in capsys.readouterr().out
+
+
+def test_signs_beside_the_map(tables, capsys):
+    """All differences the same, and all turned round: counted by hand."""
+    ours = audit.families(tables["search"], tables["map"])
+    audit.agree("fashion", ours, ours)
+    assert "A, accuracy: 10 of 10 differences have the sign" in capsys.readouterr().out
+    audit.agree("fashion", ours, ours.assign(gain=-ours["gain"]))
+    said = capsys.readouterr().out
+    clear = (ours.query("family == 'A' and metric == 'accuracy'")["holm"] < 0.05).sum()
+    assert "A, accuracy: 0 of 10" in said and f"clear in the map 0 of {clear}." in said
+
+
+def test_a_search_at_one_rate():
+    """Three arms try all their strengths; one that leaves some out is named."""
+    names = ("L2", "dropout", "label smoothing")
+    cells = [(name, 1e-3, strength) for name in names for strength in ARMS[name].strengths]
+    assert audit.unequal_searches(rows(cells, [102, 103], test=False), learned=True) == []
+    (fault,) = audit.unequal_searches(rows(cells[1:], [102, 103], test=False), learned=True)
+    assert "L2" in fault and "searched 8 configurations" in fault
+    assert len(list(audit.choices(rows(cells, [102, 103], test=False), learned=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t, None),
+        (lambda t: t.assign(n_train=42_000, n_val=18_000), "sizes [(42000, 18000)] instead"),
+        (lambda t: t[t["seed"] < 9], "plain has not 10 pairs"),
+    ],
+)
+def test_the_article_s_sizes(spoil, message, tmp_path):
+    table = pd.DataFrame({"seed": range(10), "value": 0.97})
+    table = table.assign(part="plain", score="test_accuracy", end="last", n_train=34_300)
+    (tmp_path / "famous").mkdir()
+    spoil(table.assign(n_val=14_700)).to_csv(tmp_path / "famous" / "article.csv", index=False)
+    faults = audit.article(tmp_path)
+    assert faults == [] if message is None else message in faults[0]
 
 
 def test_a_folder_without_results(tmp_path, capsys):

@@ -19,9 +19,21 @@ ARM = [*SETTING, "technique"]
 CONFIGURATION = [*ARM, "learning_rate", "strength"]
 RUN = ["draw", "seed"]
 SCORES = {"accuracy": "best accuracy", "log_loss": "best log-loss"}  # each with its best epoch
-EDGE = 0.1  # of the choices at most lie at the edge of a list
-PLANNED = {"A": 144, "B": 144, "C": 132, "D": 120}  # comparisons of a family and score
+EDGE = 0.1  # of the map's choices at most lie at the edge of a list
+PLANNED = {"A": 144, "B": 144, "C": 132, "D": 120}  # the map's comparisons of a family and score
+ELSEWHERE = {"A": 40, "B": 40, "C": 44, "D": 40}  # those with other images, or another network
 PAIRS = 10
+SEARCHES = {  # studies that report, and those that choose for them
+    "map": "search",
+    "confirmation": "confirmation-search",
+    "fashion": "fashion-search",
+    "conv": "conv-search",
+    "memorizing": "memorizing-search",
+    "long": "long-search",
+    "crossed": "memorizing-search",
+}
+LEARNED = {"memorizing-search", "long-search"}  # one rate, all strengths of three arms
+RATE = 1e-3
 
 
 def read(folder):
@@ -30,17 +42,22 @@ def read(folder):
     return {name: table for name, table in tables.items() if "end" in table}
 
 
-def unequal_searches(search):
-    """Return a line for each arm that did not search as every other does."""
+def unequal_searches(search, learned=False):
+    """Return a line for each arm that did not search as every other does.
+
+    Where the plain network has learned its images by heart, the rate is one and strengths vary.
+    """
     faults = []
     for arm, rows in search.groupby(ARM):
         tried = rows.drop_duplicates(["learning_rate", "strength"])
-        if sorted(tried["learning_rate"]) != sorted(RATES):
+        rates = [RATE] * 9 if learned else RATES
+        if sorted(tried["learning_rate"]) != sorted(rates):
             faults.append(f"{arm} searched {len(tried)} configurations, or other learning rates")
         if len(set(rows.groupby(CONFIGURATION)["end"].value_counts())) != 1:
             faults.append(f"{arm} searched some configurations with more pairs than others")
     for setting, rows in search.groupby(SETTING):
         wanted = {name for name in ARMS if setting[0] <= 10_000 or "augmentation" not in name}
+        wanted = {"L2", "dropout", "label smoothing"} if learned else wanted
         missing = wanted - set(rows["technique"])
         if missing:
             faults.append(f"{setting} was not searched by {', '.join(sorted(missing))}")
@@ -57,20 +74,21 @@ def choose(search, end, metric):
     return order.drop_duplicates(ARM)[CONFIGURATION]
 
 
-def choices(search):
+def choices(search, learned=False):
     """Yield each choice that the protocol makes: its end, its score, and the configurations."""
     for metric, best in SCORES.items():
         for end in ("last", best):
-            yield end, metric, choose(search, end, metric)
+            if not learned or (end, metric) == ("last", "accuracy"):
+                yield end, metric, choose(search, end, metric)
 
 
-def at_an_edge(search):
+def at_an_edge(search, learned=False):
     """Return all choices, and which of them lie at an edge of their list or at its weak end.
 
     An edge is the lowest or highest learning rate, or the strongest strength. At the weakest
     strength the technique is all but switched off, and beyond it lies nothing else.
     """
-    tables = [table.assign(end=end, metric=metric) for end, metric, table in choices(search)]
+    tables = [t.assign(end=end, metric=metric) for end, metric, t in choices(search, learned)]
     table = pd.concat(tables, ignore_index=True)
     fast = table["learning_rate"].isin([RATES[0], RATES[-1]])
     strong, weak = [], []
@@ -95,13 +113,13 @@ def shared(search, scores):
     return {name: sorted(set(search[name]) & set(scores[name])) for name in RUN}
 
 
-def unreported(search, scores):
+def unreported(search, scores, learned=False):
     """Return the choices that were not reported, where their setting was begun."""
     known = set(scores[CONFIGURATION].itertuples(index=False, name=None))
     begun = set(scores[SETTING].itertuples(index=False, name=None))
     return [
         row
-        for _, _, table in choices(search)
+        for _, _, table in choices(search, learned)
         for row in table.itertuples(index=False, name=None)
         if row[:2] in begun and row not in known
     ]
@@ -118,10 +136,10 @@ def sides(search, scores, metric):
     return found
 
 
-def families(search, scores):
+def families(search, scores, planned=PLANNED):
     """Return the eight families of comparisons, with p-values that Holm (1979) corrects in each.
 
-    What is planned and not reported yet counts as a comparison without a difference.
+    What is `planned` and not reported yet counts as a comparison without a difference.
     """
     rows = []
     for metric in SCORES:
@@ -149,42 +167,77 @@ def families(search, scores):
     table["p"] = table["p"].fillna(1.0)  # no pair differs
     ordered = table.sort_values("p", kind="stable")
     each = ordered.groupby(["family", "metric"])["p"]
-    left = ordered["family"].map(PLANNED) - each.cumcount()
+    left = ordered["family"].map(planned) - each.cumcount()
     holm = (ordered["p"] * left).groupby([ordered["family"], ordered["metric"]]).cummax()
     return table.assign(holm=holm.clip(upper=1))
 
 
 def audit(tables):
     """Print what is found in the tables of the studies, and return the promises that are broken."""
-    search, scores = tables["search"], tables.get("map")
-    faults = unequal_searches(search)
-    edges = at_an_edge(search)
-    print(
-        f"{search.groupby(SETTING).ngroups} settings searched. "
-        f"{edges['edge'].mean():.1%} of {len(edges)} choices lie at the edge of a list, "
-        f"{edges['weak'].mean():.1%} at the weakest strength."
-    )
-    if edges["edge"].mean() > EDGE:
-        faults.append(f"more than {EDGE:.0%} of the choices lie at the edge of a list")
+    faults = []
     for name, table in tables.items():
         if duplicates(table):
             faults.append(f"{name} holds {duplicates(table)} runs that are copies of others")
-    if scores is None:
-        print("Nothing is reported yet.")
+    for name in (name for name in tables if name.endswith("search")):
+        learned = name in LEARNED
+        faults += [f"{name}: {fault}" for fault in unequal_searches(tables[name], learned)]
+        edges = at_an_edge(tables[name], learned)
+        print(
+            f"{name}: {tables[name].groupby(SETTING).ngroups} settings searched. "
+            f"{edges['edge'].mean():.1%} of {len(edges)} choices lie at the edge of a list, "
+            f"{edges['weak'].mean():.1%} at the weakest strength."
+        )
+        if name == "search" and edges["edge"].mean() > EDGE:
+            faults.append(f"more than {EDGE:.0%} of the choices lie at the edge of a list")
+    reported = {name: search for name, search in SEARCHES.items() if name in tables}
+    for name, search in reported.items():
+        faults += [f"{name}: {fault}" for fault in unlike(name, tables[search], tables[name])]
+    if faults:
         return faults
-    for name, values in shared(search, scores).items():
-        if values:
-            faults.append(f"the {name}s {values} choose and report")
-    if unreported(search, scores):
-        faults.append(f"not reported: {unreported(search, scores)[0]} and its like")
-    if not faults:
-        count(families(search, scores))
+    compared = {}
+    for name, search in reported.items():
+        if search in LEARNED:
+            continue
+        planned = PLANNED if name == "map" else ELSEWHERE
+        compared[name] = families(tables[search], tables[name], planned)
+        if name == "confirmation":  # it has no family of its own: it stands beside the map
+            continue
+        print(f"{name}: {compared[name].groupby(SETTING).ngroups} settings reported.")
+        count(compared[name])
+    for name in [name for name in compared if name != "map" and "map" in compared]:
+        agree(name, compared["map"], compared[name])
     return faults
+
+
+def unlike(name, search, scores):
+    """Return in what the runs that report are not those that the protocol asks for."""
+    faults = [
+        f"the {key}s {values} choose and report"
+        for key, values in shared(search, scores).items()
+        if values
+    ]
+    left = unreported(search, scores, SEARCHES[name] in LEARNED)
+    return faults + ([f"not reported: {left[0]} and its like"] if left else [])
+
+
+def agree(name, ours, theirs):
+    """Print how many mean differences of the map have the same sign in another study."""
+    key = [*ARM, "family", "metric"]
+    both = ours.merge(theirs, on=key, suffixes=("", "_other"))
+    both = both.assign(same=np.sign(both["gain"]) == np.sign(both["gain_other"]))
+    for metric in SCORES:
+        for families, rows in (("A", both["family"] == "A"), ("A to D", both["family"] > "")):
+            found = both[rows & (both["metric"] == metric)]
+            clear = found[found["holm"] < 0.05]
+            print(
+                f"{name}, families {families}, {metric}: {found['same'].sum()} of {len(found)} "
+                f"differences have the sign of the map; of those clear in the map "
+                f"{clear['same'].sum()} of {len(clear)}."
+            )
 
 
 def count(table):
     """Print how many differences of each family are clear, and in which direction."""
-    print(f"{table.groupby(SETTING).ngroups} settings reported.")
     for (family, metric), rows in table.groupby(["family", "metric"]):
         clear = rows[rows["holm"] < 0.05]
         better = (clear["gain"] > 0).sum()
@@ -194,13 +247,28 @@ def count(table):
         )
 
 
+def article(folder):
+    """Return in what the re-run of the article has not its sizes, or not ten pairs."""
+    file = Path(folder, "famous", "article.csv")
+    if not file.exists():
+        return []
+    table, faults = pd.read_csv(file), []
+    sizes = set(table[["n_train", "n_val"]].itertuples(index=False, name=None))
+    print(f"article: {', '.join(f'{n:,} training, {v:,} validation images' for n, v in sizes)}.")
+    if sizes != {(34_300, 14_700)}:
+        faults.append(f"article: sizes {sorted(sizes)} instead of 34,300 and 14,700")
+    last = table[(table["end"] == "last") & (table["score"] == "test_accuracy")]
+    short = [part for part, rows in last.groupby("part") if rows["seed"].nunique() != PAIRS]
+    return faults + [f"article: {part} has not {PAIRS} pairs" for part in short]
+
+
 def main(folder=RESULTS):
     """Audit the results of a folder; return the exit status."""
     tables = read(Path(folder))
     if "search" not in tables:
         print(f"{folder} holds no search/scores.csv: python -m tools.sweep search")
         return 1
-    faults = audit(tables)
+    faults = audit(tables) + article(folder)
     for fault in faults:
         print(f"broken: {fault}")
     return int(bool(faults))

@@ -422,15 +422,19 @@ def article():
     def load(seeds):
         return load_mnist(34_300, VALIDATION, seed=seeds[0], draws=len(seeds))
 
+    def sizes(mnist):
+        return {"n_train": len(mnist.y_train), "n_val": len(mnist.y_val)}
+
     def train(options, seeds, data=None, **given):
+        data = data or load(seeds)
         runs = train_seeds(
             lambda: network(hidden=FIVE, **options),
-            data or load(seeds),
+            data,
             10,
             seeds,
             **{"keep_models": False, "best": ["val_accuracy"]} | given,
         )
-        return rows(runs)
+        return rows(runs, **sizes(data[0]))
 
     def other_seeds(options, seeds):
         """Dropout once more, on the same images, as under the article's augmentation."""
@@ -449,7 +453,7 @@ def article():
             stop = keras.callbacks.EarlyStopping("val_accuracy", patience=2)
             more = model.fit(*mnist[:2], 128, 10, callbacks=[stop], **images).history["loss"]
             table = evaluated(model, mnist).assign(seed=seed, end="last", epochs=len(more))
-            tables.append(table)
+            tables.append(table.assign(**sizes(mnist)))
         return pd.concat(tables)
 
     def whitening(seeds):
