@@ -2,7 +2,7 @@
 
 import decimal
 import re
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import IPython.display
@@ -51,7 +51,7 @@ def test_interval_covers_the_truth_as_often_as_it_says():
 
 
 def test_equal_differences_have_an_interval_of_width_zero():
-    assert paired_difference([1, 2, 3], [0, 1, 2]) == Difference(1, 1, 1, 3)
+    assert paired_difference([1, 2, 3], [0, 1, 2]) == Difference(1, 1, 1, 3, 1, np.inf)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "float16", "float32", "Int64", "UInt8"])
@@ -128,7 +128,7 @@ def test_runs_that_are_no_pairs(a, metric, message):
 
 
 def test_formats_of_a_difference():
-    gain = Difference(0.0757, 0.06331, 0.0881, 10)
+    gain = Difference(0.0757, 0.06331, 0.0881, 10, 1, 4)
     assert f"{gain:points}" == "+7.57 points (+6.33 to +8.81)"
     assert f"{gain:.3f}" == "+0.076 (+0.063 to +0.088)"
     assert f"{gain}" == str(gain) == "+0.0757 (+0.0633 to +0.0881, 10 pairs)"
@@ -136,7 +136,7 @@ def test_formats_of_a_difference():
 
 def test_a_difference_is_neither_list_nor_number():
     """100 times a tuple of four would be 400 numbers."""
-    gain = Difference(0.1, 0.0, 0.2, 10)
+    gain = Difference(0.1, 0.0, 0.2, 10, 1, 2)
     for wrong in (lambda: 100 * gain, lambda: [*gain], lambda: gain[0], lambda: gain > 0):
         with pytest.raises(TypeError):
             wrong()
@@ -162,7 +162,7 @@ def test_claim_prints_or_raises(capsys):
         (pd.Series([1, 2]), "1 to 2"),
         (np.ones((2, 2)), "1"),
         ({"a": np.float64(0.5), "b": [1, 2]}, "a 0.5, b 1 to 2"),
-        (Difference(0.1, 0.0, 0.2, 10), "+0.100 (+0.000 to +0.200)"),
+        (Difference(0.1, 0.0, 0.2, 10, 1, 2), "+0.100 (+0.000 to +0.200)"),
         ([], "[]"),
         (None, "None"),
         (False, "False"),
@@ -305,7 +305,8 @@ def test_differences_from_the_baseline_at_its_own_best(two_settings):
     table = differences(two_settings)
     assert list(table["technique"]) == ["rival", "rival"] and list(table["n_train"]) == [300, 1_000]
     by_hand = paired_difference([0.65, 0.69], [0.60, 0.62])
-    assert list(table.loc[0, ["mean", "low", "high", "pairs"]]) == pytest.approx(astuple(by_hand))
+    columns = [field.name for field in fields(by_hand)]
+    assert list(table.loc[0, columns]) == pytest.approx(astuple(by_hand))
     assert differences(two_settings, "log_loss")["mean"][0] == pytest.approx(0.45 - 0.6)
 
 
@@ -313,7 +314,17 @@ def test_chance_of_a_false_alarm():
     rows = pd.DataFrame([[4.0, 5.0, 6.0, 5.0], [np.inf] * 4, [1.0, -1.0, 1.0, -1.0]])
     found = false_alarms(rows)
     assert list(found["failed"]) == [0, 0, 2]
+    assert list(found["bound"]) == pytest.approx([1 - 0.05 ** (1 / 4)] * 2 + [0.902389], abs=1e-5)
     assert found["chance"][0] < 0.01 and np.isnan(found["chance"][1]) and found["chance"][2] == 0.5
+
+
+def test_how_often_and_by_how_many_deviations():
+    """Two up, one down, one tie; mean 0.5 and standard deviation of 1.291 by hand."""
+    gain = paired_difference([2.0, 2.0, -1.0, 1.0], [0.0, 1.0, 0.0, 1.0])
+    assert gain.higher == 2.5 / 4 and gain.deviations == pytest.approx(0.5 / 1.2909944)
+    same = paired_difference([1.0, 2.0], [1.0, 2.0])
+    assert (same.higher, same.deviations) == (0.5, 0.0)
+    assert paired_difference([0.0, 1.0], [1.0, 2.0]).deviations == -np.inf
 
 
 # What a search chooses, and calibration

@@ -16,6 +16,9 @@ from utils import BookError
 class Difference:
     """A mean difference over pairs and its 95 % confidence interval, from `low` to `high`.
 
+    `higher` is the share of pairs in which the first side was higher, a tie counting half, and
+    `deviations` the mean in standard deviations of the differences, infinite where all are equal.
+
     `f"{difference:points}"` writes a share in percentage points, with two decimals; any other
     format, such as `.3f`, writes the three numbers with it and their sign.
     """
@@ -24,6 +27,8 @@ class Difference:
     low: float
     high: float
     pairs: int
+    higher: float
+    deviations: float
 
     def __format__(self, spec):
         if not spec:
@@ -60,7 +65,11 @@ def paired_difference(treated, baseline, metric=None):
     mean = low = high = differences.mean()
     if np.ptp(differences) > 0:
         low, high = stats.t.interval(0.95, len(differences) - 1, mean, stats.sem(differences))
-    return Difference(float(mean), float(low), float(high), len(differences))
+    higher = np.mean((np.sign(differences) + 1) / 2)
+    spread = differences.std(ddof=1)
+    away = mean / spread if spread else np.sign(mean) * np.inf if mean else 0.0
+    given = (float(value) for value in (mean, low, high))
+    return Difference(*given, len(differences), float(higher), float(away))
 
 
 def _values(runs, metric=None):
@@ -249,15 +258,19 @@ def false_alarms(slack):
     where the set was not run. The chance is that of one more value below zero, by Student's
     predictive distribution for the mean and standard deviation of a row (Gelman et al., *Bayesian
     Data Analysis*, section 3.2). It is missing for a row without scatter: there only the count
-    speaks. `deviations` is the mean slack in standard deviations.
+    speaks. `deviations` is the mean slack in standard deviations. `bound` assumes no distribution:
+    a chance above it would have let so few sets fail in one of twenty such counts (Clopper and
+    Pearson, 1934).
     """
     values = slack.where(np.isfinite(slack))
     mean, deviation, sets = values.mean(axis=1), values.std(axis=1), values.count(axis=1)
     away = (mean / deviation).where(deviation > 1e-9)  # less is rounding
+    failed, counted = (slack < 0).sum(axis=1), slack.count(axis=1)
     return pd.DataFrame(
         {
-            "sets": slack.count(axis=1),
-            "failed": (slack < 0).sum(axis=1),
+            "sets": counted,
+            "failed": failed,
+            "bound": stats.beta.ppf(0.95, failed + 1, (counted - failed).clip(lower=1e-9)),
             "deviations": away,
             "chance": stats.t.sf(away / np.sqrt(1 + 1 / sets), sets - 1),
         }

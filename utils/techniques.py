@@ -99,7 +99,7 @@ ARTICLE = {
     "augmented": Technique("shift", (0.08,), lambda s: LARGE | {"shift": s}),
     "stopped": Technique("patience", (2,), lambda s: LARGE | {"stopping": STOP}),
 }
-ARTICLE_BUDGET = {42_000: Budget(10, 10, 18_000)}
+ARTICLE_BUDGET = {42_000: FirstBudget(10, 10, 18_000)}
 
 
 class Arm(NamedTuple):
