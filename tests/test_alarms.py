@@ -115,7 +115,7 @@ print(np.random.default_rng(1).integers(10**6), float(kernel.sum()), float(loss)
 
 @pytest.mark.notebook
 def test_other_seeds_reach_a_notebook(monkeypatch):
-    """With an offset of 7, what a notebook calls seed 0 is seed 7; its draw of images is another, too."""
+    """With an offset of 7, what a notebook calls seed 0 is seed 7, and so is its draw of images."""
     monkeypatch.setenv("SEED_OFFSET", "7")
     monkeypatch.setenv("PYTHONSTARTUP", str(notebooks.ROOT / "tools" / "seeds.py"))
     done = notebooks.execute(new_notebook(cells=[new_code_cell(NOTEBOOK)]))

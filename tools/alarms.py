@@ -1,4 +1,4 @@
-"""Run chapters with other images and seeds, and see how near each claim comes to failing: `make alarms`.
+"""Run chapters with other images and seeds, and see how near a claim comes to failing.
 
 The *slack* of a claim is how far its comparison is from turning false, in the unit of what it
 compares (a share of the tolerance, where two values should be close); it is negative where the
