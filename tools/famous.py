@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from keras import layers, regularizers
 from scipy import ndimage
+from sklearn.linear_model import Ridge
 from tqdm.auto import tqdm
 
 from utils import BookError
@@ -183,6 +184,47 @@ def belkin():
         f"{width} units, {noise:.0%} wrong": functools.partial(train, width, noise)
         for noise in (0.2, 0.0)
         for width in WIDTHS
+    }
+
+
+FEATURES = (10, 30, 100, 300, 600, 800, 900, 1_000, 1_100, 1_300, 2_000, 4_000, 8_000)
+RIDGES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+@entry
+def belkin_features():
+    """Random ReLU features, the last layer solved by least squares, with and without L2."""
+
+    def train(width, noise, seeds):
+        tables = []
+        for seed in seeds:
+            mnist = load_mnist(1_000, label_noise=noise, seed=seed)
+            kernel = np.random.default_rng(seed).normal(0, (2 / 784) ** 0.5, (784, width))
+            units = {
+                s: np.maximum(getattr(mnist, f"x_{s}").reshape(-1, 784) @ kernel, 0) for s in SPLITS
+            }
+            wanted = np.eye(10)[mnist.y_train]
+            for strength in RIDGES:
+                if strength:
+                    ridge = Ridge(strength, fit_intercept=False).fit(units["train"], wanted)
+                    last = ridge.coef_.T
+                else:
+                    last = np.linalg.lstsq(units["train"], wanted)[0]
+                scores = {
+                    f"{s}_accuracy": np.mean(
+                        (units[s] @ last).argmax(1) == getattr(mnist, f"y_{s}")
+                    )
+                    for s in SPLITS
+                } | {"norm": np.linalg.norm(last)}
+                table = pd.DataFrame({"score": list(scores), "value": list(scores.values())})
+                own = {"seed": seed, "width": width, "label_noise": noise, "strength": strength}
+                tables.append(table.assign(end="last", **own))
+        return pd.concat(tables)
+
+    return {
+        f"{width:,} features, {noise:.0%} wrong": functools.partial(train, width, noise)
+        for noise in (0.2, 0.0)
+        for width in FEATURES
     }
 
 
