@@ -9,7 +9,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
-from tools import sweep
+from tools import audit, sweep
 from tools.notebooks import execute, read
 from utils import BookError
 from utils.results import ENDS, KEY, RESULTS, load_results
@@ -62,8 +62,7 @@ def test_whole_cells_of_a_study(name):
         for _, pairs in runs:
             assert sorted(pairs.itertuples(index=False, name=None)) == sorted(study.pairs), cell
         assert set(rows["epochs"]) == {study.budgets[cell[0]].epochs}
-    runs = scores[scores["end"] == "last"].drop(columns=["seconds", *sweep.Cell._fields])
-    assert not runs.duplicated().any()
+    assert audit.duplicates(scores) == 0
 
 
 def test_small_enough_to_ship():

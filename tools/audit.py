@@ -102,10 +102,15 @@ def at_an_edge(search, learned=False):
 
 
 def duplicates(scores):
-    """Return the number of runs whose scores are all those of another run of the same images."""
+    """Return the number of runs whose scores are all those of another run of the same images.
+
+    In a search only runs of the same arm are compared: at the lowest learning rate, the weakest
+    strengths of two arms are the same network to five digits.
+    """
     last = scores[scores["end"] == "last"]
     own = [name for name in last if name.endswith(("_accuracy", "_log_loss"))]
-    return int(last.duplicated([*SETTING, *RUN, *own]).sum())
+    among = SETTING if "test_accuracy" in last else ARM
+    return int(last.duplicated([*among, *RUN, *own]).sum())
 
 
 def shared(search, scores):
