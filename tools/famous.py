@@ -290,35 +290,45 @@ def retrain(model, x, y, seed):
         kernel.constraint = None
 
 
+def pruned(penalty, steps, seeds):
+    """Train LeNet-300-100, and prune and retrain it: each share from the start, or in steps."""
+    data = load_mnist(49_000, seed=seeds[0], draws=len(seeds))
+    options = {"kernel_regularizer": penalty}
+    runs = train_seeds(
+        lambda: dense([300, 100], keras.optimizers.Adam(1e-3), **options), data, 15, seeds
+    )
+    tables = []
+    for k, model in enumerate(runs.models):
+        weights, mnist = model.get_weights(), data[k]
+        for share in (1.0, *KEPT):
+            if not steps:
+                model.set_weights(weights)
+            if share < 1:
+                prune(model, share)
+            for retrained in (False, True):
+                if retrained:
+                    retrain(model, mnist.x_train, mnist.y_train, seeds[k])
+                own = {"seed": seeds[k], "kept": share, "retrained": retrained, "end": "last"}
+                tables.append(evaluated(model, mnist, SPLITS[1:]).assign(**own))
+    return pd.concat(tables)
+
+
+PENALTIES = {"no penalty": None}
+PENALTIES |= {f"L2 {s:g}": regularizers.L2(s) for s in (1e-5, 1e-4)}
+PENALTIES |= {f"L1 {s:g}": regularizers.L1(s) for s in (1e-6, 1e-5)}
+
+
 @entry
 def han():
     """LeNet-300-100 on 49,000 images: pruned, and retrained; no penalty, L2 and L1."""
+    return {name: functools.partial(pruned, penalty, False) for name, penalty in PENALTIES.items()}
 
-    def train(penalty, seeds):
-        data = load_mnist(49_000, seed=seeds[0], draws=len(seeds))
-        options = {"kernel_regularizer": penalty}
-        runs = train_seeds(
-            lambda: dense([300, 100], keras.optimizers.Adam(1e-3), **options), data, 15, seeds
-        )
-        tables = []
-        for k, model in enumerate(runs.models):
-            weights, mnist = model.get_weights(), data[k]
-            for share in (1.0, *KEPT):
-                model.set_weights(weights)
-                if share < 1:
-                    prune(model, share)
-                for retrained in (False, True):
-                    if retrained:
-                        retrain(model, mnist.x_train, mnist.y_train, seeds[k])
-                    table = evaluated(model, mnist, SPLITS[1:])
-                    own = {"seed": seeds[k], "kept": share, "retrained": retrained, "end": "last"}
-                    tables.append(table.assign(**own))
-        return pd.concat(tables)
 
-    penalties = {"no penalty": None}
-    penalties |= {f"L2 {s:g}": regularizers.L2(s) for s in (1e-5, 1e-4)}
-    penalties |= {f"L1 {s:g}": regularizers.L1(s) for s in (1e-6, 1e-5)}
-    return {name: functools.partial(train, penalty) for name, penalty in penalties.items()}
+@entry
+def han_steps():
+    """Prune the same networks from each share of the weights to the next smaller one."""
+    names = ("no penalty", "L2 0.0001", "L1 1e-05")
+    return {name: functools.partial(pruned, PENALTIES[name], True) for name in names}
 
 
 # Srivastava et al. (2014)
