@@ -16,6 +16,7 @@ or what is compared changed, delete the rows of the chapter.
 # ruff: noqa: D102, D103
 
 import contextlib
+import dataclasses
 import inspect
 import json
 import sys
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 from keras import layers, regularizers
 from nbformat.v4 import new_code_cell, new_notebook
+from scipy import stats
 
 from tools.notebooks import cells, claims, execute, read
 from tools.tables import fill_table
@@ -260,6 +262,47 @@ def differences_have_the_wrong_sign():
     @wrap(evidence, "paired_difference")
     def backwards(old, a, b, metric=None):
         return old(b, a, metric)
+
+
+@mutant("04_dropout", "famous_results")
+def differences_are_half_as_large():
+    @wrap(evidence, "paired_difference")
+    def halved(old, *args):
+        whole = old(*args)
+        half = {name: getattr(whole, name) / 2 for name in ("mean", "low", "high")}
+        return dataclasses.replace(whole, **half)
+
+
+@mutant("famous_results")
+def intervals_take_the_pairs_apart():
+    @wrap(evidence, "paired_difference")
+    def unpaired(old, *args):
+        whole = old(*args)
+        a, b = (evidence._values(side, *args[2:]) for side in args[:2])
+        interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+        return dataclasses.replace(whole, low=interval.low, high=interval.high)
+
+
+@mutant("famous_results")
+def the_first_and_the_last_part_of_a_result_are_swapped():
+    @wrap(pd, "read_csv")
+    def swapped(old, file, **kwargs):
+        table = old(file, **kwargs)
+        if "part" in table:
+            first, *_, last = table["part"].unique()
+            table["part"] = table["part"].replace({first: last, last: first})
+        return table
+
+
+@mutant("famous_results")
+def what_is_stored_of_a_result_is_turned_round():
+    @wrap(pd, "read_csv")
+    def turned(old, file, **kwargs):
+        table = old(file, **kwargs)
+        if "part" in table:
+            for _, rows in table.groupby(["score", "end"]):
+                table.loc[rows.index, "value"] = rows["value"].to_numpy()[::-1]
+        return table
 
 
 @mutant("05_data_augmentation", "07_case_study", "ten_seeds")
