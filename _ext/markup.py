@@ -20,6 +20,7 @@ from fontTools import subset
 from sphinx.errors import ExtensionError
 
 THEMES = ("pydata-sphinx-theme", "sphinx-book-theme")  # the second is built on the first
+ONE_PANEL = 520  # pixels; a figure that is wider would be illegible on a phone if it had to fit
 TEMPLATES = Path(__file__).parent / "templates"
 MACRO = re.compile(r"\{%-? macro (\w+)")
 SCRIPT = "scripts/pydata-sphinx-theme.js"
@@ -106,6 +107,8 @@ def _lighten(page, static, icons):
         header = (static.parent / "_images" / Path(image["src"]).name).read_bytes()[16:24]
         image["width"], image["height"] = struct.unpack(">II", header)  # its place is kept free
         image["loading"] = "lazy"
+        if image["width"] > ONE_PANEL:
+            image["class"] = [*image.get("class", []), "wide"]
     for script in page.select("script:not([data-cfasync])"):
         if "documentation_options" in script.get("src", ""):  # what follows sets some of them
             script.string = _file(script["src"], static).read_text("utf-8")
