@@ -144,7 +144,7 @@ def test_nielsen_s_gain_comes_out_as_stored():
     """One pair of his networks, trained anew."""
     table = pd.read_csv(famous.RESULTS / "famous" / "nielsen.csv")
     scores = table[(table["score"] == "test_accuracy") & (table["end"] == "last")]
-    for part in ("Glorot, L2",):
+    for part in ("unit Gaussian, no penalty", "Glorot, L2"):
         stored = scores[scores["part"] == part].set_index("seed")["value"]
         now = famous.ENTRIES["nielsen"][part]([400])
         now = now[(now["score"] == "test_accuracy") & (now["end"] == "last")]["value"].item()
