@@ -133,13 +133,12 @@ tables.fill_table(folder / "table.csv", ["chapter", "mutant", "claim"], jobs, ru
 def test_an_interrupted_run_keeps_what_is_finished(chapter, fill):
     chapter("One.")
     command = [sys.executable, "-c", INTERRUPTED, fill.file.parent]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    quiet = os.environ | {"PYTHONWARNINGS": "ignore"}  # joblib's, that it cleans up
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=quiet) as process:
         while process.poll() is None and not fill.file.exists():
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    first, *rest = printed.splitlines()  # joblib may add that it cleans up
-    assert first == "Interrupted: what is finished is kept; the same command goes on."
-    assert "Traceback" not in "".join(rest)
+    assert printed == "Interrupted: what is finished is kept; the same command goes on.\n"
     assert fill({"One.": True}) == JOBS[1:]
