@@ -283,25 +283,29 @@ def intervals_take_the_pairs_apart():
         return dataclasses.replace(whole, low=interval.low, high=interval.high)
 
 
+def change_famous_results(change):
+    """Let what is read of a famous result, a table with a column of parts, be changed."""
+
+    @wrap(pd, "read_csv")
+    def changed(old, file, **kwargs):
+        table = old(file, **kwargs)
+        return change(table) if "part" in table else table
+
+
 @mutant("famous_results")
 def the_first_and_the_last_part_of_a_result_are_swapped():
-    @wrap(pd, "read_csv")
-    def swapped(old, file, **kwargs):
-        table = old(file, **kwargs)
-        if "part" in table:
-            first, *_, last = table["part"].unique()
-            table["part"] = table["part"].replace({first: last, last: first})
-        return table
+    @change_famous_results
+    def swapped(table):
+        first, *_, last = table["part"].unique()
+        return table.assign(part=table["part"].replace({first: last, last: first}))
 
 
 @mutant("famous_results")
 def what_is_stored_of_a_result_is_turned_round():
-    @wrap(pd, "read_csv")
-    def turned(old, file, **kwargs):
-        table = old(file, **kwargs)
-        if "part" in table:
-            for _, rows in table.groupby(["score", "end"]):
-                table.loc[rows.index, "value"] = rows["value"].to_numpy()[::-1]
+    @change_famous_results
+    def turned(table):
+        for _, rows in table.groupby(["score", "end"]):
+            table.loc[rows.index, "value"] = rows["value"].to_numpy()[::-1]
         return table
 
 
