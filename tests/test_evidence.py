@@ -25,6 +25,7 @@ from utils.evidence import (
     comparison,
     differences,
     false_alarms,
+    means,
     paired_difference,
     tolerance,
 )
@@ -153,6 +154,25 @@ def test_claim_prints_or_raises(capsys):
     assert caught.value._render_traceback_() == [f"ClaimFailed: {caught.value}"]
 
 
+def test_claim_shows_what_breaks_it(capsys):
+    claim("One is little.", True, 1, breaks={"one=5": (np.bool_(False), 5), "one=6": (False,)})
+    assert capsys.readouterr().out.splitlines() == [
+        "✓ One is little. [seen: 1]",
+        "✗ Write `one=5` instead, and this no longer holds. [seen: 5]",
+        "✗ Write `one=6` instead, and this no longer holds.",
+    ]
+    with pytest.raises(ClaimFailed, match=r"should break by `one=2`, and holds all the same.*2\."):
+        claim("One is little.", True, 1, breaks={"one=2": (True, 2)})
+    with pytest.raises(BookError, match="neither true nor false"):
+        claim("One is little.", True, 1, breaks={"one=2": ("no", 2)})
+    assert capsys.readouterr().out == ""
+
+
+def test_means_are_written_in_percent():
+    first = pd.DataFrame({"test_accuracy": [0.5, 0.6]})
+    assert means(first, first + 0.1004) == "55.0 % and 65.0 %"
+
+
 @pytest.mark.parametrize(
     ("evidence", "seen"),
     [
@@ -185,8 +205,9 @@ def shown(monkeypatch):
 
 def test_a_notebook_shows_a_ticked_box(shown):
     claim("Both `a` < b.", True, "<0.5>")
-    claim("Plain.", True)
-    boxed, plain = shown
+    claim("Plain.", True, breaks={"a=1": (False, 2)})
+    boxed, plain, broken = shown
+    assert 'class="claim claim-broken"' in broken["text/html"] and "✗" in broken["text/plain"]
     assert boxed["text/plain"] == "✓ Both `a` < b. [seen: <0.5>]"
     assert "<code>a</code> &lt; b." in boxed["text/html"]
     assert boxed["text/html"].endswith('<small class="claim-seen">seen: &lt;0.5&gt;</small></div>')

@@ -147,6 +147,11 @@ def comparison(runs):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def means(*runs):
+    """Write the mean test accuracies of what `train_seeds` returned, in percent."""
+    return " and ".join(f"{100 * _values(run, 'test_accuracy').mean():.1f} %" for run in runs)
+
+
 def tolerance(scores):
     """Return how far another mean over as many seeds may lie from that of `scores` by chance.
 
@@ -277,45 +282,70 @@ def false_alarms(slack):
     )
 
 
-class _Tick:
-    """A sentence that holds, and what was seen: a line of text, or a box in a notebook."""
+class _Verdict:
+    """A tick or a cross, a sentence, and what was seen: a line of text, or a box in a notebook."""
 
-    def __init__(self, text, seen):
-        self.text, self.seen = text, seen
+    def __init__(self, text, seen, holds=True):
+        self.text, self.seen, self.sign = text, seen, "✓" if holds else "✗"
 
     def __repr__(self):
-        return f"✓ {self.text}" + (f" [seen: {self.seen}]" if self.seen else "")
+        return f"{self.sign} {self.text}" + (f" [seen: {self.seen}]" if self.seen else "")
 
     def _repr_html_(self):
+        kind, colour, name = {
+            "✓": ("claim", "#1a7f37", "Holds:"),
+            "✗": ("claim claim-broken", "#b3261e", "Breaks:"),
+        }[self.sign]
         text = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(self.text, quote=False))
         seen = f'<small class="claim-seen">seen: {html.escape(self.seen, quote=False)}</small>'
         return (
-            '<div class="claim" style="border-left: 4px solid #1a7f37; padding-left: 0.6em">'
-            '<span class="claim-tick" role="img" aria-label="Holds:">✓</span> '
+            f'<div class="{kind}" style="border-left: 4px solid {colour}; padding-left: 0.6em">'
+            f'<span class="claim-tick" role="img" aria-label="{name}">{self.sign}</span> '
             f"{text}{' ' + seen if self.seen else ''}</div>"
         )
 
 
-def claim(text, holds, *seen):
+def claim(text, holds, *seen, breaks=None):
     """Show the sentence with a tick and what was seen; raise `ClaimFailed` if it does not hold.
 
     `holds` is a single true or false value; anything else raises `BookError`. Of several numbers
     the lowest and the highest are shown. The comparison of outputs leaves out what was seen
     (`tests/nbval.cfg`).
+
+    `breaks` maps a change that a reader can make, such as "rate=0.9", to what the condition
+    becomes by it and what is then seen. Each is shown with a cross, and raises `ClaimFailed` if
+    the sentence holds all the same.
     """
-    if not isinstance(holds, (bool, np.bool_)):
-        raise BookError(f"claim: {holds!r} is neither true nor false; pass a comparison.")
-    shown = " ".join("; ".join(map(_short, seen)).split())  # in one line
+    breaks = breaks or {}
+    for value in (holds, *(value for value, *_ in breaks.values())):
+        if not isinstance(value, (bool, np.bool_)):
+            raise BookError(f"claim: {value!r} is neither true nor false; pass a comparison.")
+    shown = _line(seen)
     if not holds:
         instead = f" Seen instead: {shown}." if shown else ""
         raise ClaimFailed(
             f"✗ “{text}” does not hold in this run.{instead} If you changed a line above, this is "
             "what your change did. If you changed nothing, see “A claim failed” in the FAQ."
         )
+    verdicts = [_Verdict(text, shown)]
+    for change, (still, *seen_then) in breaks.items():
+        if still:
+            raise ClaimFailed(
+                f"✗ “{text}” should break by `{change}`, and holds all the same. Seen: "
+                f"{_line(seen_then)}."
+            )
+        broken = f"Write `{change}` instead, and this no longer holds."
+        verdicts.append(_Verdict(broken, _line(seen_then), holds=False))
     show = print
     if "IPython" in sys.modules:  # which prints, too, where no notebook is running
         from IPython.display import display as show
-    show(_Tick(text, shown))
+    for verdict in verdicts:
+        show(verdict)
+
+
+def _line(seen):
+    """Write what was seen in one line."""
+    return " ".join("; ".join(map(_short, seen)).split())
 
 
 def _short(value):
