@@ -14,7 +14,7 @@ from tools import audit, sweep
 from tools.notebooks import execute, read
 from utils import BookError
 from utils.evidence import tolerance
-from utils.results import ENDS, KEY, RESULTS, load_results
+from utils.results import ENDS, KEY, RESULTS, load_results, tuned
 from utils.techniques import ARMS, ARTICLE, ARTICLE_BUDGET, BUDGETS, LABEL_NOISE, TECHNIQUES
 
 STUDIES = [name for name in sweep.STUDIES if (RESULTS / name / "scores.csv").exists()]
@@ -118,6 +118,20 @@ def test_cells_drawn_at_random_come_out_as_stored(name, arm, rng):
         allowed = tolerance(stored) if len(stored) > 2 else 0.1 * stored.mean()
         gap = pair[metric].mean() - pair[f"{metric}_stored"].mean()
         assert abs(gap) <= allowed, (cell, end, metric)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_tuned_is_what_the_audit_chooses(end):
+    metric = "log_loss" if end == "best log-loss" else "accuracy"
+    search = audit.read(RESULTS)["search"]
+    chosen = audit.choose(search, end, metric).set_index(audit.ARM)
+    for arm in ("none", "dropout", "L2 + dropout"):
+        runs = tuned(arm, 1_000, 0.2, end, metric)
+        assert sorted(runs.index) == sorted(runs["draw"]) == list(range(10))
+        (rate,), (strength,) = (runs[name].unique() for name in ("learning_rate", "strength"))
+        assert chosen.loc[(1_000, 0.2, arm)].to_list() == [rate, strength]
+    with pytest.raises(BookError, match="has no runs of"):
+        tuned("dropuot", 1_000, 0.2)
 
 
 @pytest.mark.notebook

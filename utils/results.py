@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from utils import BookError
+from utils.evidence import chosen
 
 RESULTS = Path(__file__).parent.parent / "results"
 KEY = ["n_train", "label_noise", "technique", "learning_rate", "strength", "draw", "seed"]
@@ -46,3 +47,18 @@ def load_results(name="scores", folder=None):
             f"{file} is damaged: restore it with git, or delete {file.parent} to train all anew."
         )
     return table
+
+
+def tuned(technique, n_train, label_noise, end="last", metric="accuracy"):
+    """Return the map's ten pairs of a technique, in the configuration that its search chose.
+
+    A table of scores with a row per seed. `end` is one of `ENDS`, and `metric`, "accuracy" or
+    "log_loss", is the validation score that chose. Raises `BookError` where the map has no such
+    runs.
+    """
+    here = {"technique": technique, "n_train": n_train, "label_noise": label_noise}
+    tables = (load_results("scores", RESULTS / name) for name in ("search", "map"))
+    search, reported = (t[(t[list(here)] == pd.Series(here)).all(axis=1)] for t in tables)
+    if reported.empty:
+        raise BookError(f"the map in results/map has no runs of {here}.")
+    return reported.merge(chosen(search, [(end, metric)]).drop(columns="metric")).set_index("seed")
