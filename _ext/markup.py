@@ -103,9 +103,8 @@ def _lighten(page, static, icons):
     """Let the page be drawn after one style sheet and before any script; drop what is not used."""
     del page.html["data-theme"]  # light where there are no scripts
     page.head.select_one("script[data-cfasync]").append(LIGHT_OR_DARK)
-    for image in page.select(".bd-article img[src$='.png']"):
-        header = (static.parent / "_images" / Path(image["src"]).name).read_bytes()[16:24]
-        image["width"], image["height"] = struct.unpack(">II", header)  # its place is kept free
+    for image in page.select(".bd-article img:is([src$='.png'], [src$='.svg'])"):
+        image["width"], image["height"] = _size(static.parent / "_images" / Path(image["src"]).name)
         image["loading"] = "lazy"
         if image["width"] > ONE_PANEL:
             image["class"] = [*image.get("class", []), "wide"]
@@ -121,6 +120,15 @@ def _lighten(page, static, icons):
     for sheet in sheets[1:]:
         sheet.decompose()
     sheets[0]["href"] = re.sub("_static/.*", f"_static/{name}", sheets[0]["href"])
+
+
+def _size(file):
+    """Return the width and the height of an image in pixels: its place is kept free."""
+    content = file.read_bytes()
+    if file.suffix == ".png":
+        return struct.unpack(">II", content[16:24])
+    sides = re.search(rb'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', content)
+    return tuple(round(float(side) / 0.75) for side in sides.groups())  # matplotlib writes points
 
 
 @functools.cache  # all pages have the same style sheets

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 from bs4 import BeautifulSoup
 from sphinx.errors import ExtensionError
@@ -51,6 +52,15 @@ def test_style_sheets_without_what_is_expected(rules, missing, tmp_path):
     with pytest.raises(ExtensionError, match="lacks the pattern") as error:
         markup._icons(rules, {"fa-bars"}, tmp_path)
     assert missing in str(error.value)
+
+
+def test_the_place_of_a_figure_is_kept_free(tmp_path):
+    svg, png = tmp_path / "a.svg", tmp_path / "a.png"
+    figure = plt.figure(figsize=(3.75, 1.5))
+    for file in (svg, png):
+        figure.savefig(file, dpi=100)
+    plt.close(figure)
+    assert markup._size(svg) == (360, 144) and markup._size(png) == (375, 150)
 
 
 @pytest.mark.parametrize("theme", [None, "{% macro head_css() %}{% endmacro %}"])

@@ -62,6 +62,36 @@ def test_strengths_interval():
     assert ax.lines[0].get_color() == plots.STYLE["dropout"][0]
 
 
+def test_gains_at_the_last_and_the_best_epoch():
+    plain, treated = runs([0.7, 0.8]), runs([0.8, 1.0], "L2")
+    plain.best["val_accuracy"] = runs([0.9, 0.9])
+    treated.best["val_accuracy"] = runs([0.9, 0.8], "L2")
+    last, best = plots.gains(plain, treated, "priced")
+    assert (last.mean, best.mean) == pytest.approx((0.15, -0.05))
+    top, bottom = plt.gcf().axes
+    labels = [tick.get_text() for tick in top.get_yticklabels()]
+    assert labels == [
+        f"{arm}, {end} epoch" for end in ("last", "best") for arm in ("plain", "priced")
+    ]
+    np.testing.assert_allclose(bottom.lines[0].get_xdata(), [10, 20])
+    interval = bottom.collections[0].get_segments()[0][:, 0]
+    np.testing.assert_allclose(interval, [100 * last.low, 100 * last.high])
+    assert [top.xaxis.get_major_formatter()(share, 0) for share in (0.78, 0.915)] == [
+        "78 %",
+        "91.5 %",
+    ]
+
+
+def test_units_that_are_off_are_crosses_without_connections():
+    hidden = [np.array([1.0, 0.0]), np.array([0.0, 0.0, 2.0])]
+    ax = plots.units(plots.panels(), np.zeros((28, 28, 1)), hidden, np.full(10, 0.1))
+    on, off = ax.collections[::2], ax.collections[1::2]
+    assert [len(each.get_offsets()) for each in on] == [1, 1, 10]
+    assert [len(each.get_offsets()) for each in off] == [1, 2, 0]
+    assert len(ax.lines) == 1 + 10  # from one to one, and from that one to ten
+    assert [text.get_text() for text in ax.texts] == [*"0123456789"]
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
@@ -98,7 +128,8 @@ def test_weights():
 
 def test_figures_are_opaque_white_and_styles_tell_apart_in_grey():
     assert plots.panels().figure.get_facecolor() == (1, 1, 1, 1)
-    assert len(plots.panels(2)) == 2
+    upper, lower = plots.panels(2)
+    assert upper.get_position().y0 > lower.get_position().y1, "below each other, for a phone"
     markers = [marker for _, marker in plots.STYLE.values()]
     assert len(set(markers)) == len(markers)
     for colour, _ in plots.STYLE.values():  # contrast with white, as WCAG measures it

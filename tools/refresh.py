@@ -20,7 +20,7 @@ from tools.notebooks import NOTEBOOKS, ROOT, cells, digest, execute, read
 from utils.data import write_atomically
 
 COPIES = {  # figures that are shown elsewhere, too: by the README, and where there is no JavaScript
-    "fig-dropout-curves": "_static/dropout.png",
+    "fig-dropout-gains": "_static/dropout.svg",
     "fig-map-accuracy": "_static/map.png",
 }
 METADATA = {
@@ -63,11 +63,12 @@ def refresh(path):
 def _shrink(output, name):
     """Make the figure in an output smaller, if there is one, and write its copy."""
     data = output.get("data", {})
+    picture = data.get("image/svg+xml", "").encode()
     if "image/png" in data:
-        png = smaller(base64.b64decode(data["image/png"]))
-        data["image/png"] = base64.b64encode(png).decode()
-        if name in COPIES:
-            write_atomically(ROOT / COPIES[name], png)
+        picture = smaller(base64.b64decode(data["image/png"]))
+        data["image/png"] = base64.b64encode(picture).decode()
+    if picture and name in COPIES:
+        write_atomically(ROOT / COPIES[name], picture)
 
 
 def smaller(png):

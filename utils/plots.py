@@ -6,21 +6,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy import stats
 
 from utils import BookError
 from utils.data import write_atomically
-from utils.evidence import tolerance
+from utils.evidence import paired_difference, tolerance
 from utils.results import RESULTS
 from utils.techniques import STYLE
 
 CHAPTERS = RESULTS / "chapters.csv"  # the book's own scores, to hold a reader's run against
+WIDTH = 3.75  # inches: 360 pixels, and no text of it smaller than 9
+FONT = {"font.size": 9, "axes.labelsize": 8.5, "xtick.labelsize": 8, "ytick.labelsize": 8}
+FONT |= {"legend.fontsize": 8, "axes.titlesize": 9, "svg.hashsalt": "regularization"}
 
 
-def panels(count=1, height=3.1, width=3.6):
-    """Return `count` Axes side by side on an opaque white figure (sizes in inches per panel)."""
+def panels(count=1, height=2.3):
+    """Return `count` Axes below each other, each of this height in inches, on a white figure.
+
+    A figure is as wide as a phone, and becomes an SVG, which is sharp on every screen.
+    """
+    set_matplotlib_formats("svg", metadata={"Date": None})
+    plt.rcParams.update(FONT)
     _, axes = plt.subplots(
-        1, count, figsize=(width * count, height), layout="constrained", facecolor="white"
+        count, figsize=(WIDTH, height * count), layout="constrained", facecolor="white"
     )
     for ax in np.atleast_1d(axes):
         ax.spines[["top", "right"]].set_visible(False)
@@ -62,7 +71,14 @@ def curves(ax, runs, metric, label=None):
         ax.plot(epochs, np.nanmean(values, axis=0), line, color=colour, label=label_line)
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _in_percent(ax.yaxis, metric)
     return ax
+
+
+def _in_percent(axis, metric):
+    """Write what is a share of images as a percentage."""
+    if metric.endswith("accuracy"):
+        axis.set_major_formatter(lambda share, _: f"{100 * share:.6g} %")
 
 
 def dots(ax, runs, metric):
@@ -80,6 +96,62 @@ def dots(ax, runs, metric):
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     ax.xaxis.set_major_locator(MaxNLocator(4))
+    _in_percent(ax.xaxis, metric)
+    return ax
+
+
+def gains(plain, treated, label):
+    """Draw the test accuracies of two arms at their last and best epochs, and their differences.
+
+    Both are what `train_seeds` returned for the same pairs, with `best=["val_accuracy"]`. Below
+    are the differences, pair by pair, with their 95 % intervals, in percentage points. Returns
+    the two differences, as shares.
+    """
+    arms = {"plain": plain, label: treated}
+    last = {f"{name}, last epoch": runs for name, runs in arms.items()}
+    best = {f"{name}, best epoch": runs.best["val_accuracy"] for name, runs in arms.items()}
+    top, bottom = panels(2, height=1.6)
+    dots(top, last | best, "test_accuracy").set_xlabel("test accuracy")
+    colour, marker = _style(treated)
+    differences = []
+    for row, ends in enumerate((last, best)):
+        before, after = (runs.scores["test_accuracy"] for runs in ends.values())
+        gain, places = paired_difference(after, before), row + np.linspace(-0.2, 0, len(after))
+        bottom.plot(100 * (after - before), places, marker, color=colour, alpha=0.5, markersize=4)
+        half = [[100 * (gain.mean - gain.low)], [100 * (gain.high - gain.mean)]]
+        where = 100 * gain.mean, row + 0.25
+        bottom.errorbar(*where, xerr=half, fmt="|", color=colour, capsize=3, lw=2)
+        differences.append(gain)
+    bottom.axvline(0, color="black", lw=0.8, ls=":")
+    bottom.set_yticks(range(2), ["gain, last epoch", "gain, best epoch"])
+    bottom.set_ylim(1.5, -0.5)
+    bottom.grid(axis="y", visible=False)
+    bottom.set_xlabel("difference, percentage points")
+    return differences
+
+
+def units(ax, image, hidden, answers):
+    """Draw an image, some units of each hidden layer and the ten answers, darker where larger.
+
+    `hidden` holds the outputs of a few units per layer. A unit that gives 0 is a cross without
+    connections.
+    """
+    columns = [*hidden, answers]
+    heights = [np.linspace(1.25, -1.25, len(column)) for column in columns]
+    on = [*(column > 0 for column in hidden), np.full(len(answers), True)]
+    place = {"extent": (-1.9, -0.9, -0.75, 0.75), "aspect": "auto", "interpolation": "none"}
+    ax.imshow(image[..., 0], cmap="gray_r", **place)
+    for x, (column, y, live) in enumerate(zip(columns, heights, on, strict=True)):
+        if column is not answers:
+            ends = np.meshgrid(y[live], heights[x + 1][on[x + 1]])
+            ax.plot([x, x + 1], [np.ravel(end) for end in ends], color="#BBBBBB", lw=0.4, zorder=0)
+        look = {"cmap": "Oranges", "vmin": 0, "vmax": column.max(), "edgecolors": "#444444"}
+        ax.scatter([x] * live.sum(), y[live], 30 if column is answers else 70, column[live], **look)
+        ax.scatter([x] * (~live).sum(), y[~live], 60, "#888888", marker="x")
+    for digit, y in enumerate(heights[-1]):
+        ax.text(len(hidden) + 0.2, y, digit, va="center", fontsize=7.5)
+    ax.set(xlim=(-2, len(hidden) + 0.5), ylim=(-1.45, 1.45))
+    ax.axis("off")
     return ax
 
 
@@ -94,6 +166,7 @@ def strengths(ax, values, runs, metric, label=None, line="-"):
     mean = scores.mean(axis=1)
     half = stats.t.ppf(0.975, scores.shape[1] - 1) * stats.sem(scores, axis=1)
     ax.errorbar(values, mean, half, fmt=line, marker=marker, color=colour, capsize=3, label=label)
+    _in_percent(ax.yaxis, metric)
     return ax
 
 
@@ -103,7 +176,7 @@ def digits(ax, images, titles=None, rows=("",)):
     tiles = np.pad(images[..., 0], ((0, 0), (0, gap), (0, gap)))
     grid = tiles.reshape(len(rows), columns, 28 + gap, 28 + gap).swapaxes(1, 2)
     grid = grid.reshape(len(rows) * (28 + gap), -1)[:-gap, :-gap]
-    ax.imshow(grid, cmap="gray_r", vmin=0, vmax=1)
+    ax.imshow(grid, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
     ax.set_yticks([14 + (28 + gap) * i for i in range(len(rows))], rows)
     centres = [14 + (28 + gap) * i for i in range(columns)]
     ax.set_xticks(centres, [""] * columns if titles is None else titles)
