@@ -158,8 +158,8 @@ def test_claim_shows_what_breaks_it(capsys):
     claim("One is little.", True, 1, breaks={"one=5": (np.bool_(False), 5), "one=6": (False,)})
     assert capsys.readouterr().out.splitlines() == [
         "✓ One is little. [seen: 1]",
-        "✗ Write `one=5` instead, and this no longer holds. [seen: 5]",
-        "✗ Write `one=6` instead, and this no longer holds.",
+        "✗ With `one=5` this no longer holds. [seen: 5]",
+        "✗ With `one=6` this no longer holds.",
     ]
     with pytest.raises(ClaimFailed, match=r"should break by `one=2`, and holds all the same.*2\."):
         claim("One is little.", True, 1, breaks={"one=2": (True, 2)})

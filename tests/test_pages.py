@@ -43,6 +43,55 @@ def test_page(page, screen, browser):
     assert not problems(browser, page.as_uri(), screen)
 
 
+TECHNIQUES = [page for page in PAGES if re.match("0[1-6]_", page.name)]
+PHONE = {"width": 390, "height": 844}
+MEASURES = """() => {
+  const seen = (query) => [...document.querySelectorAll(".bd-article " + query)]
+    .filter((e) => e.checkVisibility());
+  const end = (e) => e ? (e.getBoundingClientRect().bottom + scrollY) / innerHeight : Infinity;
+  const lines = (before) => seen(".highlight pre")
+    .filter((e) => !e.closest(".cell_output"))
+    .filter((e) => !before || e.compareDocumentPosition(before) & 4)
+    .map((e) => e.textContent.trimEnd().split("\\n").length).reduce((a, b) => a + b, 0);
+  const wide = seen("figure img, table")
+    .filter((e) => e.getBoundingClientRect().right > innerWidth);
+  const bent = seen("figure img").filter((e) =>
+    Math.abs(e.clientWidth / e.clientHeight / (e.naturalWidth / e.naturalHeight) - 1) > 0.02);
+  return {
+    drawing: end(seen("figure")[0]), result: end(seen("figure[id$=gains]")[0]),
+    tick: end(seen(".claim")[0]), cross: end(seen(".claim-broken")[0]),
+    early: lines(document.querySelector("[id^=by-hand]")), lines: lines(null),
+    screens: document.documentElement.scrollHeight / innerHeight,
+    wide: wide.length, bent: bent.length,
+  };
+}"""
+LIMITS = {"drawing": 2, "result": 3, "tick": 4, "cross": 4, "early": 3, "lines": 70, "screens": 14}
+
+
+def measures(browser, address):
+    """Return what a reader on a phone meets, in screens and lines, with all folded as it opens."""
+    page = browser.new_page(viewport=PHONE)
+    page.goto(address)
+    page.evaluate("document.querySelectorAll('img').forEach((e) => { e.loading = 'eager'; })")
+    page.wait_for_load_state("networkidle")
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+    found = page.evaluate(MEASURES)
+    page.close()
+    return found
+
+
+@pytest.mark.parametrize("page", TECHNIQUES, ids=lambda page: page.stem)
+def test_five_minutes_on_a_phone(page, browser):
+    found = measures(browser, page.as_uri())
+    assert all(found[name] <= limit for name, limit in LIMITS.items()), found
+    assert not found["wide"] and not found["bent"], found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_figures_keep_their_proportions_on_a_phone(page, browser):
+    assert not measures(browser, page.as_uri())["bent"]
+
+
 VISIBLE = """() => [...document.querySelectorAll("a[href], button, select, input, summary, pre")]
   .filter((e) => e.checkVisibility({visibilityProperty: true, opacityProperty: true}))
   .filter((e) => e.tagName !== "PRE" || e.scrollWidth > e.clientWidth)

@@ -168,7 +168,7 @@ def test_a_published_site_says_where_it_is(published):
     assert f"<loc>{address}</loc>" in (published / "sitemap.xml").read_text("utf-8")
     assert f'content="{address}" property="og:url"' in page.text
     (description,) = re.findall(r'content="([^"]+)" name="description"', page.text)
-    assert description.startswith("The question.")
+    assert description.startswith("A fifth of your labels are wrong")
     (card,) = re.findall(r'"https://someone.example/a-book/([^"]+)" property="og:image"', page.text)
     assert (published / card).stat().st_size > 10_000
     assert 'href="/a-book/index.html"' in (published / "404.html").read_text("utf-8")

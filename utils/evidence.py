@@ -334,7 +334,7 @@ def claim(text, holds, *seen, breaks=None):
                 f"✗ “{text}” should break by `{change}`, and holds all the same. Seen: "
                 f"{_line(seen_then)}."
             )
-        broken = f"Write `{change}` instead, and this no longer holds."
+        broken = f"With `{change}` this no longer holds."
         verdicts.append(_Verdict(broken, _line(seen_then), holds=False))
     show = print
     if "IPython" in sys.modules:  # which prints, too, where no notebook is running
