@@ -257,14 +257,14 @@ def two_runs_are_swapped():
         return runs
 
 
-@mutant(*SIX)
+@mutant("02_l2", "03_l1", "04_dropout", "06_early_stopping")
 def differences_have_the_wrong_sign():
     @wrap(evidence, "paired_difference")
     def backwards(old, a, b, metric=None):
         return old(b, a, metric)
 
 
-@mutant("04_dropout", "05_data_augmentation", "06_early_stopping", "famous_results")
+@mutant("04_dropout", "famous_results")
 def differences_are_half_as_large():
     @wrap(evidence, "paired_difference")
     def halved(old, *args):
@@ -331,7 +331,7 @@ def all_seeds_are_the_same():
 # The data are not what they should be
 
 
-@mutant(*SIX)
+@mutant(*sorted({*SIX} - {"02_l2"}))
 def wrong_labels_are_right():
     @wrap(data, "load_mnist")
     def clean(old, *args, **kwargs):
@@ -362,7 +362,14 @@ def one_training_image_in_a_hundred_is_a_test_image():
         return leak(mnist) if isinstance(mnist, data.Mnist) else [leak(draw) for draw in mnist]
 
 
-@mutant("02_l2", "03_l1", "04_dropout", "05_data_augmentation")
+@mutant("05_data_augmentation")
+def the_map_has_only_plain_networks():
+    @wrap(results, "tuned")
+    def plain(old, technique, *args):
+        return old("none", *args)
+
+
+@mutant("02_l2", "03_l1", "04_dropout")
 def the_rival_is_not_tuned():
     """Let the plain network of the map have the learning rate that every other run has."""
 
