@@ -348,18 +348,23 @@ def all_pairs_share_a_draw():
         return found if isinstance(found, data.Mnist) else [found[0]] * len(found)
 
 
+def change_data(change):
+    """Let `change(mnist)` alter each data set that is loaded, one or several."""
+
+    @wrap(data, "load_mnist")
+    def changed(old, *args, **kwargs):
+        found = old(*args, **kwargs)
+        return change(found) if isinstance(found, data.Mnist) else [change(each) for each in found]
+
+
 @mutant("01_overfitting")
 def one_training_image_in_a_hundred_is_a_test_image():
+    @change_data
     def leak(mnist):
         x, y = mnist.x_train.copy(), mnist.y_train.copy()
         count = len(y) // 100
         x[:count], y[:count] = mnist.x_test[:count], mnist.y_test[:count]
         return mnist._replace(x_train=x, y_train=y)
-
-    @wrap(data, "load_mnist")
-    def leaked(old, *args, **kwargs):
-        mnist = old(*args, **kwargs)
-        return leak(mnist) if isinstance(mnist, data.Mnist) else [leak(draw) for draw in mnist]
 
 
 @mutant("05_data_augmentation")
@@ -406,14 +411,10 @@ def directions_are_ten_times_as_curved():
 
 @mutant("01_overfitting", "07_case_study")
 def networks_are_judged_on_their_training_images():
+    @change_data
     def leak(mnist):
         x, y = mnist.x_train, mnist.y_train
         return mnist._replace(x_val=x, y_val=y, x_test=x, y_test=y)
-
-    @wrap(data, "load_mnist")
-    def leaked(old, *args, **kwargs):
-        mnist = old(*args, **kwargs)
-        return leak(mnist) if isinstance(mnist, data.Mnist) else [leak(draw) for draw in mnist]
 
 
 @mutant("01_overfitting", "06_early_stopping", "08_choosing_the_strength")
