@@ -13,7 +13,6 @@ from nbformat.v4 import new_code_cell
 from tools import audit, sweep
 from tools.notebooks import execute, read
 from utils import BookError
-from utils.evidence import tolerance
 from utils.results import ENDS, KEY, RESULTS, load_results, tuned
 from utils.techniques import ARMS, ARTICLE, ARTICLE_BUDGET, BUDGETS, LABEL_NOISE, TECHNIQUES
 
@@ -95,8 +94,9 @@ SAMPLE = [(name, arm) for name in STUDIES for arm in (ARMS if name == "map" else
 def test_cells_drawn_at_random_come_out_as_stored(name, arm, rng):
     """Two pairs of a small cell: of every arm of the map, and of one arm of each other study.
 
-    Two processors gave the same five digits. Where they do not, the mean may differ by the
-    tolerance of ten pairs, or by a tenth in a search, which has only two.
+    Two processors gave the same five digits. Where they do not, as late in the training of a
+    network that knows its wrong labels by heart, the mean of the two pairs may differ by two
+    standard deviations of the stored pairs, or by a tenth in a search, which has only two.
     """
     if name.startswith("fashion") and not os.environ.get("FASHION_MNIST_NPZ"):
         pytest.skip("the results are of the full Fashion-MNIST: set FASHION_MNIST_NPZ")
@@ -115,7 +115,7 @@ def test_cells_drawn_at_random_come_out_as_stored(name, arm, rng):
     for end, metric in itertools.product(ENDS, ("val_accuracy", "val_log_loss")):
         stored = rows.loc[rows["end"] == end, metric]
         pair = both[both["end"] == end]
-        allowed = tolerance(stored) if len(stored) > 2 else 0.1 * stored.mean()
+        allowed = 2 * stored.std() if len(stored) > 2 else 0.1 * stored.mean()
         gap = pair[metric].mean() - pair[f"{metric}_stored"].mean()
         assert abs(gap) <= allowed, (cell, end, metric)
 
