@@ -186,18 +186,19 @@ def digits(ax, images, titles=None, rows=("",)):
     return ax
 
 
-def weight_histogram(ax, runs, label=None):
-    """Draw how the kernel weights of all models are distributed (share per bin, log scale)."""
+def weight_histogram(ax, runs, label=None, ls="-"):
+    """Draw how the kernel weights of all models are distributed (share per bin, log scale).
+
+    Weights beyond 0.3 on either side are counted and not drawn.
+    """
     if not runs.models:
         raise BookError("these runs kept no models: train them without keep_models=False.")
-    colour, _ = _style(runs)
     weights = np.concatenate([kernel_weights(model) for model in runs.models])
-    bins = np.linspace(-0.3, 0.3, 121)  # the few larger weights fall into the outermost bins
-    share = np.histogram(weights.clip(-0.3, 0.3), bins)[0] / len(weights)
-    ax.stairs(share, bins, color=colour, label=label or runs.technique, lw=1.5)
+    share, edges = np.histogram(weights, np.linspace(-0.3, 0.3, 121))
+    look = {"color": _style(runs)[0], "label": label or runs.technique, "ls": ls, "lw": 1.5}
+    ax.stairs(share / len(weights), edges, **look)
     ax.set_yscale("log")
-    ax.set_xlabel("weight")
-    ax.set_ylabel("share of the weights")
+    ax.set(xlabel="weight", ylabel="share of the weights")
     return ax
 
 
