@@ -119,3 +119,16 @@ def test_a_notebook_that_fails_stays_as_it_is(made_up, capsys):
     assert refresh.main([str(made_up)]) == 1
     assert "made_up.ipynb is as it was: ZeroDivisionError" in capsys.readouterr().err
     assert made_up.read_bytes() == before
+
+
+def test_outputs_of_the_sample_are_not_stored(made_up, tmp_path, monkeypatch, capsys):
+    notebook = notebooks.read(made_up)
+    notebook.cells.append(new_code_cell("from utils.data import load_mnist\nload_mnist(100)"))
+    nbformat.write(notebook, made_up)
+    before = made_up.read_bytes()
+    monkeypatch.delenv("MNIST_NPZ", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))  # no file, no cache and no network
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    assert refresh.main([str(made_up)]) == 1
+    assert "of the full MNIST: name it by MNIST_NPZ" in capsys.readouterr().err
+    assert made_up.read_bytes() == before

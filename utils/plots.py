@@ -170,6 +170,40 @@ def strengths(ax, values, runs, metric, label=None, line="-"):
     return ax
 
 
+def tiles(table, text, limit):
+    """Draw a map: a tile per technique and setting, coloured where the difference is clear.
+
+    `table` is that of `utils.results.against_plain`, `text` writes a mean, and the colours end at
+    a mean of `limit`, which may be negative where less is better.
+    """
+    ax = panels(height=2.9)
+    means, clear = (
+        table.pivot(index="technique", columns=["n_train", "label_noise"], values=name)
+        for name in ("mean", "clear")
+    )
+    order = (means * np.sign(limit)).mean(axis=1).sort_values(ascending=False).index
+    means, clear = means.loc[order], clear.loc[order].to_numpy(bool)
+    colours = plt.get_cmap("PuOr_r")(np.clip(0.5 + means / limit / 2, 0.1, 0.9))
+    colours[~clear] = 1
+    ax.imshow(colours, aspect="auto")
+    for (y, x), mean in np.ndenumerate(means):
+        dark = clear[y, x] and colours[y, x, :3] @ (0.3, 0.59, 0.11) < 0.55
+        colour = "white" if dark else "black" if clear[y, x] else "#666666"
+        ax.text(x, y, text(mean), ha="center", va="center", fontsize=8, color=colour)
+    ax.set_yticks(range(len(means)), means.index)
+    ax.set_xticks(range(len(means.columns)), [f"{noise:.0%}" for _, noise in means])
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    sizes = means.columns.get_level_values(0)
+    for n_train in dict.fromkeys(sizes):
+        middle = np.flatnonzero(sizes == n_train).mean()
+        ax.text(middle, -1.35, f"{n_train:,} images", ha="center", fontsize=8.5)
+    ax.axvline(np.flatnonzero(np.diff(sizes))[0] + 0.5, color="white", lw=4)
+    ax.set_title("labels wrong", loc="left", fontsize=8, x=-0.47, y=1.0)
+    ax.spines[:].set_visible(False)
+    ax.grid(visible=False)
+    return ax
+
+
 def digits(ax, images, titles=None, rows=("",)):
     """Draw images of shape (n, 28, 28, 1) in as many rows as there are names in `rows`."""
     gap, columns = 4, len(images) // len(rows)
@@ -233,7 +267,7 @@ def among_ours(ax, chapter, runs, mnist):
             apart.append(f"{label} by {100 * gap:+.1f} points (at most {100 * allowed:.1f})")
     dots(ax, runs, "test_accuracy").set_xlabel("test accuracy")
     if len(mnist.x_test) < 10_000:
-        print("Your digits are the 5,000-digit sample, so your scores lie below the book's bands.")
+        print("Your digits are the 5,000-digit sample, so your scores may lie beside our bands.")
     elif apart:
         print(
             f"Your means lie further from the book's than chance and another processor explain: "
