@@ -221,6 +221,15 @@ def chosen(search, choices=CHOICES):
     return pd.concat(parts, ignore_index=True)
 
 
+def holm(p, planned):
+    """Return p-values corrected for `planned` comparisons in all (Holm, 1979)."""
+    order = np.argsort(p, kind="stable")
+    left = planned - np.arange(len(p))
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.asarray(p)[order] * left).clip(max=1)
+    return corrected
+
+
 def calibration(p_val, y_val, p_test, y_test):
     """Return what is left of the log-loss once a network's confidence is put right.
 

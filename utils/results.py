@@ -1,18 +1,22 @@
 """The tables that a sweep leaves behind, and how they are read."""
 
+import dataclasses
 import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from utils import BookError
-from utils.evidence import chosen
+from utils.evidence import chosen, holm, paired_difference
 
 RESULTS = Path(__file__).parent.parent / "results"
 KEY = ["n_train", "label_noise", "technique", "learning_rate", "strength", "draw", "seed"]
 ENDS = {"last": None, "best accuracy": "val_accuracy", "best log-loss": "val_log_loss"}
 METRICS = ("accuracy", "log_loss", "val_accuracy", "val_log_loss")
+SETTING = ["n_train", "label_noise"]
+PLANNED = 144  # comparisons with the plain network that results/PROTOCOL.md plans for each score
 LISTS = ("epoch", *METRICS)  # columns of curves whose fields hold several numbers
 
 
@@ -62,3 +66,30 @@ def tuned(technique, n_train, label_noise, end="last", metric="accuracy"):
     if reported.empty:
         raise BookError(f"the map in results/map has no runs of {here}.")
     return reported.merge(chosen(search, [(end, metric)]).drop(columns="metric")).set_index("seed")
+
+
+def against_plain(score="test_accuracy", metric="accuracy", end="last", plain_rate=None):
+    """Return how far each arm of the map is from the plain network, both at an `end` of training.
+
+    A table with a row per setting and technique, and the columns of `Difference`, in the unit of
+    `score`. What is compared is the configuration that the validation score `metric` chose; with
+    `plain_rate`, the plain network at this learning rate instead. `clear` says that the p-value of
+    the paired t-test is below 0.05 after Holm's correction for all comparisons of the protocol.
+    """
+    search, reported = (load_results("scores", RESULTS / name) for name in ("search", "map"))
+    picked = reported.merge(chosen(search, [(end, metric)]).drop(columns="metric"))
+    plain = picked[picked["technique"] == "none"]
+    if plain_rate:
+        plain = reported[reported["end"] == end]
+        plain = plain[(plain["technique"] == "none") & (plain["learning_rate"] == plain_rate)]
+    rivals = dict(iter(plain.groupby(SETTING)))
+    rows = []
+    for (n_train, noise, technique), runs in picked.groupby([*SETTING, "technique"]):
+        if technique != "none":
+            difference = paired_difference(runs, rivals[n_train, noise], score)
+            row = {"n_train": n_train, "label_noise": noise, "technique": technique}
+            rows.append(row | dataclasses.asdict(difference))
+    table = pd.DataFrame(rows)
+    t = table["deviations"].abs() * np.sqrt(table["pairs"])
+    p = 2 * stats.t.sf(t, table["pairs"] - 1)
+    return table.assign(clear=holm(p, PLANNED) < 0.05)
