@@ -25,6 +25,7 @@ from utils.evidence import (
     comparison,
     differences,
     false_alarms,
+    holm,
     means,
     paired_difference,
     tolerance,
@@ -329,6 +330,12 @@ def test_differences_from_the_baseline_at_its_own_best(two_settings):
     columns = [field.name for field in fields(by_hand)]
     assert list(table.loc[0, columns]) == pytest.approx(astuple(by_hand))
     assert differences(two_settings, "log_loss")["mean"][0] == pytest.approx(0.45 - 0.6)
+
+
+def test_holm_multiplies_by_what_is_left():
+    corrected = holm(pd.Series([0.01, 0.001, 0.02, 0.4]), planned=10)
+    np.testing.assert_allclose(corrected, [0.09, 0.01, 0.16, 1.0])
+    np.testing.assert_allclose(holm(np.array([0.02, 0.0201]), planned=2), [0.04, 0.04])
 
 
 def test_chance_of_a_false_alarm():

@@ -7,7 +7,7 @@ import pytest
 
 from tools.notebooks import CHAPTERS, as_text, cells, prose, read
 
-TECHNIQUES = [path for path in CHAPTERS if path.name < "07"]
+PAGES = [path for path in CHAPTERS if path.name < "07" or path.name[:2] in ("08", "09")]
 NUMBER = r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?"
 SIGNED = rf"[+−-]?{NUMBER}"
 INTERVAL = rf"({SIGNED})(?: points)? \(({SIGNED}) to ({SIGNED})\)"
@@ -68,19 +68,19 @@ def unshown(notebook, text):
     return missing
 
 
-@pytest.mark.parametrize("path", TECHNIQUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_numbers_in_prose_are_the_page_s_own(path):
     notebook = read(path)
     assert len(measured(prose(notebook))) >= 10, "summaries and results say how much"
     assert not unshown(notebook, prose(notebook))
 
 
-@pytest.mark.parametrize("path", TECHNIQUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_another_number_is_found_out(path):
     """The check above can fail: of intervals that are moved none is found, and few numbers are."""
     notebook = read(path)
     decimals = [found for found in measured(prose(notebook)) if "." in found]
-    moved = [f"{number(found) + 1.3:.1f} points" for found in decimals]
+    moved = [f"{number(found) + 17.3:.1f} points" for found in decimals]
     assert len(unshown(notebook, " ".join(moved))) > len(moved) / 3
     for mean, low, high in re.findall(INTERVAL, prose(notebook)):
         moved = f"{number(mean) + 0.2:.1f} points ({low} to {high})"

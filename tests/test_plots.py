@@ -116,6 +116,23 @@ def test_digits_are_tiled_in_order():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["up", "down"]
 
 
+def test_tiles_are_coloured_where_a_difference_is_clear():
+    rows = [
+        ("dropout", 100, 0.0, 0.05, True),
+        ("dropout", 1_000, 0.0, 0.0001, False),
+        ("L2", 100, 0.0, -0.2, True),
+        ("L2", 1_000, 0.0, -0.01, False),
+    ]
+    table = pd.DataFrame(rows, columns=["technique", "n_train", "label_noise", "mean", "clear"])
+    ax = plots.tiles(table, lambda mean: f"{100 * mean:+.1f}", limit=0.1)
+    colours = ax.collections[0].get_array().reshape(-1, 4)[:, :3].round(3)
+    assert (colours == 1).all(axis=1).tolist() == [False, True, False, True]
+    assert colours[0][0] > colours[0][2] and colours[2][2] > colours[2][0]  # orange, purple
+    shown = [text.get_text() for text in ax.texts]
+    assert shown[:4] == ["+5.0", "0.0", "−20.0", "−1.0"]
+    assert shown[4:] == ["100 images", "1,000 images"]
+
+
 def test_weights():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.set_weights([np.array([[0.1, -0.1], [0.1, 0.2]]), np.array([9.0, 9.0])])

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell
 from tools import audit, sweep
 from tools.notebooks import execute, read
 from utils import BookError
-from utils.results import ENDS, KEY, RESULTS, load_results, tuned
+from utils.results import ENDS, KEY, RESULTS, against_plain, load_results, tuned
 from utils.techniques import ARMS, ARTICLE, ARTICLE_BUDGET, BUDGETS, LABEL_NOISE, TECHNIQUES
 
 STUDIES = [name for name in sweep.STUDIES if (RESULTS / name / "scores.csv").exists()]
@@ -136,15 +136,41 @@ def test_tuned_is_what_the_audit_chooses(end):
 
 @pytest.mark.notebook
 def test_one_altered_row_breaks_a_claim(tmp_path):
-    """One run of dropout with another score, in a setting with wrong labels."""
-    table = pd.read_csv(RESULTS / "scores.csv")
-    where = "n_train == 1000 and label_noise == 0.4 and technique == 'dropout'"
-    (row,) = table.query(f"{where} and strength == 0.5 and seed == 3").index
-    table.loc[row, "test_accuracy"] = 0.0
-    table.to_csv(tmp_path / "scores.csv", index=False)
-    shutil.copy(RESULTS / "curves.csv", tmp_path)
+    """One run of augmentation with another score, in a setting with right labels."""
+    shutil.copytree(RESULTS / "search", tmp_path / "search")
+    table = pd.read_csv(RESULTS / "map" / "scores.csv")
+    where = "n_train == 10_000 and label_noise == 0 and technique == 'augmentation'"
+    rows = table.query(f"{where} and seed == 3 and end == 'last'").index
+    table.loc[rows, "test_accuracy"] = 0.0
+    (tmp_path / "map").mkdir()
+    table.to_csv(tmp_path / "map" / "scores.csv", index=False)
     notebook = read("09_which_technique_when")
-    other = f"import utils.results\nutils.results.RESULTS = {str(tmp_path)!r}"
+    other = "import pathlib, utils.results\n"
+    other += f"utils.results.RESULTS = pathlib.Path({str(tmp_path)!r})"
     notebook.cells.insert(0, new_code_cell(other))
     with pytest.raises(CellExecutionError, match="does not hold in this run"):
         execute(notebook)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_the_map_is_what_the_audit_finds(metric):
+    """Means, p-values and counts, from two programs that share no function for them."""
+    tables = audit.read(RESULTS)
+    found = audit.families(tables["search"], tables["map"]).query(f"metric == {metric!r}")
+    found = found[found["family"] == "A"].set_index(audit.ARM).sort_index()
+    ours = against_plain(f"test_{metric}", metric).set_index(audit.ARM).sort_index()
+    assert list(ours.index) == list(found.index)
+    sign = 1 if metric == "accuracy" else -1
+    np.testing.assert_allclose(sign * ours["mean"], found["gain"], atol=1e-9)
+    assert list(ours["clear"]) == list(found["holm"] < 0.05)
+    assert len(set(ours["clear"])) == 2
+
+
+def test_another_rival_changes_the_map():
+    usual, own = (against_plain(plain_rate=rate).set_index(audit.ARM) for rate in (0.001, None))
+    ahead = tuned("none", 1_000, 0.2)["test_accuracy"].mean()
+    scores = load_results("scores", RESULTS / "map").query("learning_rate == 0.001")
+    here = "n_train == 1000 and label_noise == 0.2 and technique == 'none' and end == 'last'"
+    behind = scores.query(here)["test_accuracy"].mean()
+    moved = (usual["mean"] - own["mean"]).loc[1_000, 0.2]
+    np.testing.assert_allclose(moved, ahead - behind)

@@ -21,7 +21,7 @@ from utils.data import load_mnist, write_atomically
 
 COPIES = {  # figures that are shown elsewhere, too: by the README, and where there is no JavaScript
     "fig-dropout-gains": "_static/dropout.svg",
-    "fig-map-accuracy": "_static/map.png",
+    "fig-map-accuracy": "_static/map.svg",
 }
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

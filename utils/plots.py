@@ -185,11 +185,14 @@ def tiles(table, text, limit):
     means, clear = means.loc[order], clear.loc[order].to_numpy(bool)
     colours = plt.get_cmap("PuOr_r")(np.clip(0.5 + means / limit / 2, 0.1, 0.9))
     colours[~clear] = 1
-    ax.imshow(colours, aspect="auto")
+    ax.pcolormesh(np.arange(-0.5, means.shape[1]), np.arange(-0.5, len(means)), colours)
+    ax.invert_yaxis()
     for (y, x), mean in np.ndenumerate(means):
         dark = clear[y, x] and colours[y, x, :3] @ (0.3, 0.59, 0.11) < 0.55
         colour = "white" if dark else "black" if clear[y, x] else "#666666"
-        ax.text(x, y, text(mean), ha="center", va="center", fontsize=8, color=colour)
+        label = text(mean).replace("-", "−")
+        label = label if label.strip("+−0.") else label.lstrip("+−")  # no sign before a zero
+        ax.text(x, y, label, ha="center", va="center", fontsize=8, color=colour)
     ax.set_yticks(range(len(means)), means.index)
     ax.set_xticks(range(len(means.columns)), [f"{noise:.0%}" for _, noise in means])
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
