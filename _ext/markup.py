@@ -103,9 +103,10 @@ def _lighten(page, static, icons):
     """Let the page be drawn after one style sheet and before any script; drop what is not used."""
     del page.html["data-theme"]  # light where there are no scripts
     page.head.select_one("script[data-cfasync]").append(LIGHT_OR_DARK)
-    for image in page.select(".bd-article img:is([src$='.png'], [src$='.svg'])"):
+    for place, image in enumerate(page.select(".bd-article img:is([src$='.png'], [src$='.svg'])")):
         image["width"], image["height"] = _size(static.parent / "_images" / Path(image["src"]).name)
-        image["loading"] = "lazy"
+        if place:  # the first one is in sight
+            image["loading"] = "lazy"
         if image["width"] > ONE_PANEL:
             image["class"] = [*image.get("class", []), "wide"]
     for script in page.select("script:not([data-cfasync])"):

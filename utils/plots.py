@@ -192,7 +192,7 @@ def tiles(table, text, limit):
         colour = "white" if dark else "black" if clear[y, x] else "#666666"
         label = text(mean).replace("-", "−")
         label = label if label.strip("+−0.") else label.lstrip("+−")  # no sign before a zero
-        ax.text(x, y, label, ha="center", va="center", fontsize=8, color=colour)
+        ax.text(x, y, label, ha="center", va="center", fontsize=7.5, color=colour)
     ax.set_yticks(range(len(means)), means.index)
     ax.set_xticks(range(len(means.columns)), [f"{noise:.0%}" for _, noise in means])
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
