@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from tools import audit
-from utils.evidence import chosen
+from utils.evidence import chosen, components
 from utils.results import ENDS, RESULTS
 from utils.techniques import ARMS, configurations
 
@@ -157,3 +157,11 @@ def test_a_folder_without_results(tmp_path, capsys):
 def test_the_book_s_own_results(capsys):
     status = audit.main()
     assert status == 0, capsys.readouterr().out
+
+
+def test_shares_of_luck_are_those_of_the_page(rng):
+    """From two programs that share no function for them."""
+    table = pd.DataFrame(rng.normal(0, 2, (7, 1)) + rng.normal(0, 1, (7, 5)))
+    found = components(table)
+    expected = [found[name] / sum(found.values()) for name in ("draw", "seed")]
+    assert audit.shares(table) == pytest.approx(expected)

@@ -23,6 +23,7 @@ from utils.evidence import (
     chosen,
     claim,
     comparison,
+    components,
     differences,
     false_alarms,
     holm,
@@ -336,6 +337,19 @@ def test_holm_multiplies_by_what_is_left():
     corrected = holm(pd.Series([0.01, 0.001, 0.02, 0.4]), planned=10)
     np.testing.assert_allclose(corrected, [0.09, 0.01, 0.16, 1.0])
     np.testing.assert_allclose(holm(np.array([0.02, 0.0201]), planned=2), [0.04, 0.04])
+
+
+def test_components_of_a_table_without_rest():
+    table = pd.DataFrame(np.add.outer([1.0, 2.0, 3.0], [0.0, 10.0]))
+    assert components(table) == pytest.approx({"draw": 1.0, "seed": 50.0, "rest": 0.0})
+    assert components(0 * table) == {"draw": 0.0, "seed": 0.0, "rest": 0.0}
+
+
+def test_components_of_made_up_runs(rng):
+    rows, columns = rng.normal(0, 3, (400, 1)), rng.normal(0, 2, (1, 400))
+    found = components(pd.DataFrame(rows + columns + rng.normal(0, 1, (400, 400))))
+    assert found == pytest.approx({"draw": 9.0, "seed": 4.0, "rest": 1.0}, rel=0.4)
+    assert found["rest"] == pytest.approx(1.0, rel=0.05)
 
 
 def test_chance_of_a_false_alarm():

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from tools.notebooks import CHAPTERS, as_text, cells, prose, read
+from tools.notebooks import NOTEBOOKS, as_text, cells, prose, read
 
-PAGES = [path for path in CHAPTERS if path.name < "07" or path.name[:2] in ("08", "09")]
+PAGES = [p for p in NOTEBOOKS if p.name < "07" or p.name[:2] in ("08", "09", "wh")]
 NUMBER = r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?"
 SIGNED = rf"[+−-]?{NUMBER}"
 INTERVAL = rf"({SIGNED})(?: points)? \(({SIGNED}) to ({SIGNED})\)"

@@ -209,6 +209,8 @@ def audit(tables):
             continue
         print(f"{name}: {compared[name].groupby(SETTING).ngroups} settings reported.")
         count(compared[name])
+    if "crossed" in tables:
+        luck(tables["crossed"])
     for name in [name for name in compared if name != "map" and "map" in compared]:
         agree(name, compared["map"], compared[name])
     return faults
@@ -250,6 +252,38 @@ def count(table):
             f"{family}, {metric}: {len(rows)} comparisons, {(rows['p'] < 0.05).sum()} below 0.05 "
             f"by themselves, {len(clear)} clear: {better} better, {len(clear) - better} worse."
         )
+
+
+def shares(table):
+    """Return what part of the variance of crossed runs belongs to the draws, and to the seeds.
+
+    From the sums of squares of the two-way analysis of variance with random effects.
+    """
+    n, m = table.shape
+    parts = table.stack(), table.mean(axis=1), table.mean()
+    total, draws, seeds = (n * m * part.var(ddof=0) for part in parts)
+    rest = (total - draws - seeds) / (n - 1) / (m - 1)
+    draw = max(0, draws / (n - 1) - rest) / m
+    seed = max(0, seeds / (m - 1) - rest) / n
+    return draw / (draw + seed + rest), seed / (draw + seed + rest)
+
+
+def luck(scores):
+    """Print where the scatter of crossed runs comes from, and how often one pair is wrong."""
+    last = scores[scores["end"] == "last"]
+    for noise, rows in last.groupby("label_noise"):
+        arms = {arm: t.pivot(index="draw", columns="seed", values="test_accuracy")
+                for arm, t in rows.groupby("technique")}  # fmt: skip
+        for arm, table in arms.items():
+            plain = arm == "none"
+            table = table if plain else table - arms["none"]
+            draw, seed = shares(table)
+            wrong = (np.sign(table) != np.sign(table.to_numpy().mean())).to_numpy().mean()
+            print(
+                f"crossed, {noise:.0%} wrong, {arm}{'' if plain else ' minus none'}: "
+                f"{draw:.0%} of the variance from the images, {seed:.0%} from the seed"
+                + ("" if plain else f"; {wrong:.0%} of the pairs have the other sign")
+            )
 
 
 def article(folder):

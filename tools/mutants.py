@@ -576,7 +576,12 @@ def two_techniques_have_the_scores_of_one():
     change_scores(lambda s: give(s, "augmentation", ["dropout + augmentation"]))
 
 
-@mutant("09_which_technique_when")
+@mutant("where_luck_lives")
+def draws_and_seeds_change_places():
+    change_scores(lambda s: s.__setitem__(["draw", "seed"], s[["seed", "draw"]].to_numpy()))
+
+
+@mutant("09_which_technique_when", "where_luck_lives")
 def all_pairs_of_the_map_are_one():
     change_scores(lambda s: copy_the_first(s, "technique", "learning_rate", "strength"))
 

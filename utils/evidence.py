@@ -230,6 +230,23 @@ def holm(p, planned):
     return corrected
 
 
+def components(table):
+    """Return the variances of rows, of columns and of the rest in a table of crossed runs.
+
+    `table` has a row per draw, a column per seed and one number in each cell. The estimates are
+    those of the two-way analysis of variance with random effects and one value per cell (Searle,
+    Casella and McCulloch, *Variance Components*, section 4.4); negative ones count as zero. They
+    are in the square of the table's unit, named `draw`, `seed` and `rest`.
+    """
+    values = table.to_numpy(float)
+    rows, columns = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
+    rest = values - rows - columns + values.mean()
+    n, m = values.shape
+    left = (rest**2).sum() / (n - 1) / (m - 1)
+    found = {"draw": rows.var(ddof=1) - left / m, "seed": columns.var(ddof=1) - left / n}
+    return {name: max(float(value), 0.0) for name, value in (found | {"rest": left}).items()}
+
+
 def calibration(p_val, y_val, p_test, y_test):
     """Return what is left of the log-loss once a network's confidence is put right.
 
