@@ -4,8 +4,9 @@ import ast
 import re
 
 import pytest
+from nbformat.v4 import new_notebook
 
-from tools.notebooks import NOTEBOOKS, as_text, cells, prose, read
+from tools.notebooks import NOTEBOOKS, ROOT, as_text, cells, prose, read
 
 PAGES = [p for p in NOTEBOOKS if p.name < "07" or p.name[:2] in ("08", "09", "wh")]
 NUMBER = r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?"
@@ -85,6 +86,22 @@ def test_another_number_is_found_out(path):
     for mean, low, high in re.findall(INTERVAL, prose(notebook)):
         moved = f"{number(mean) + 0.2:.1f} points ({low} to {high})"
         assert unshown(notebook, moved), moved
+
+
+FAQ = re.split("^### ", (ROOT / "chapters" / "faq.md").read_text("utf-8"), flags=re.M)[1:]
+
+
+@pytest.mark.parametrize("answer", FAQ, ids=lambda answer: answer.splitlines()[0])
+def test_numbers_of_an_answer_are_those_of_the_chapters_it_names(answer):
+    answer = answer.split("\n## ")[0]
+    named = {ROOT / "chapters" / name for name in re.findall(r"\]\((\w+\.ipynb)", answer)}
+    pages = [cell for path in named for cell in read(path)["cells"]]
+    assert not unshown(new_notebook(cells=pages), answer)
+
+
+def test_the_questions_that_people_ask():
+    assert len(FAQ) >= 25
+    assert sum(bool(measured(answer)) for answer in FAQ) >= 10
 
 
 def test_what_looks_measured():
