@@ -217,7 +217,8 @@ def test_an_address_opens_its_experiment(page, rng):
         page.select_option("[name=rival]", rng.choice(["none", *known]))
         for name in ("strength", "rival_strength", "images"):
             last = int(page.get_attribute(f"[name={name}]", "max"))
-            page.fill(f"[name={name}]", str(rng.integers(0, last + 1)))
+            if page.is_visible(f"[name={name}]"):
+                page.fill(f"[name={name}]", str(rng.integers(0, last + 1)))
         page.select_option("[name=noise]", rng.choice(["0", "20", "40"]))
         address = page.url
         page.goto("about:blank")

@@ -76,7 +76,7 @@
   }
 
   function label(slider, text) {
-    slider.closest("label").querySelector("output").textContent = text;
+    slider.closest("label").querySelector("span").textContent = text;
     slider.setAttribute("aria-valuetext", text);
   }
 
