@@ -68,7 +68,7 @@ def test_internal_links_and_anchors_resolve(site):
             file, _, anchor = link.partition("#")
             target = (path.parent / file).resolve() if file else path.resolve()
             assert target.exists(), f"{path.name} links to {link}"
-            if anchor.startswith(("n_train=", "technique=")):  # views, which have tests of their own
+            if anchor.startswith(("n_train=", "technique=")):  # a view: it has tests of its own
                 continue
             if anchor and target in known:
                 assert anchor in known[target], f"{path.name} links to {link}"
