@@ -174,19 +174,21 @@ PROGRESS = "document.querySelector('[data-lab-progress]').textContent"
 
 
 def test_train(page):
+    page.select_option("[name=guess]", "better")
     page.click("[data-lab-train]")
     assert page.inner_text("[data-lab-train]") == "Stop"
     page.wait_for_function(RESULT, timeout=120_000)
-    end, best = page.inner_text("[data-lab-result]").split("\n\n")
-    assert end.startswith("At the end, dropout 0.25 reads ") and "95 % interval" in end
+    end, best, guess = page.inner_text("[data-lab-result]").split("\n\n")
+    assert end.startswith("After 15 epochs, dropout 0.25 gets ") and "95 % interval" in end
     assert best.startswith("With both at their best epochs, ")
-    assert "a clear gain" in end  # 5 points, of which the interval takes less than 2
-    assert page.locator("[data-lab-dots] circle").count() == 20
+    assert "lies above zero" in end  # 5 points, give or take less than 2
+    assert guess == "Your guess was right: so far 1 of 1."
+    assert page.locator("[data-lab-dots] circle").count() == 30
     assert page.inner_text("[data-lab-train]") == "Train"
     before = page.evaluate(RESULT)
     page.click("[data-lab-train]")
     page.wait_for_function(RESULT, timeout=120_000)
-    assert page.evaluate(RESULT) == before
+    assert before.startswith(page.evaluate(RESULT))  # the same again, and no guess
 
 
 def test_stop_and_change_by_the_keyboard(page):
@@ -201,7 +203,7 @@ def test_stop_and_change_by_the_keyboard(page):
     page.focus("[name=strength]")
     page.keyboard.press("ArrowLeft")
     assert "strength=0.001&" in page.url
-    assert page.get_attribute("[name=strength]", "aria-valuetext") == "λ 0.001"
+    assert page.get_attribute("[name=strength]", "aria-valuetext") == "strength λ 0.001"
     assert page.inner_text("[data-lab-result]") == ""
 
 

@@ -9,11 +9,11 @@
   const T9 = 2.2622; // Student's t, 95 %, for ten pairs
   const TECHNIQUES = {
     none: { name: "plain", values: [0] },
-    dropout: { name: "dropout", knob: "rate", values: [0.1, 0.25, 0.5, 0.75, 0.9], usual: 0.25 },
-    L2: { name: "L2", knob: "λ", values: [0.0001, 0.001, 0.01, 0.1], usual: 0.01 },
-    L1: { name: "L1", knob: "λ", values: [0.00001, 0.0001, 0.001, 0.01], usual: 0.001 },
+    dropout: { name: "dropout", knob: "dropout rate", values: [0.1, 0.25, 0.5, 0.75, 0.9], usual: 0.25 },
+    L2: { name: "L2", knob: "strength λ", values: [0.0001, 0.001, 0.01, 0.1], usual: 0.01 },
+    L1: { name: "L1", knob: "strength λ", values: [0.00001, 0.0001, 0.001, 0.01], usual: 0.001 },
     augmentation: { name: "augmentation", knob: "largest shift", values: [0.04, 0.08, 0.16, 0.3], usual: 0.08 },
-    "label smoothing": { name: "label smoothing", knob: "share", values: [0.1, 0.3, 0.6, 0.9], usual: 0.3 },
+    "label smoothing": { name: "label smoothing", knob: "smoothed share", values: [0.1, 0.3, 0.6, 0.9], usual: 0.3 },
     "early stopping": { name: "early stopping", knob: "patience", values: [1, 2, 3, 5], usual: 3 },
   };
   const ARM = { dropout: "rate", L2: "l2", L1: "l1", augmentation: "shift", "label smoothing": "smoothing" };
@@ -86,7 +86,7 @@
     showStrength("strength", view.technique, view.strength);
     showStrength("rival_strength", view.rival, view.rival_strength);
     control("images").value = IMAGES.indexOf(view.images);
-    label(control("images"), `${view.images} images`);
+    label(control("images"), `${view.images} training images`);
     control("noise").value = view.noise;
   }
 
@@ -98,6 +98,7 @@
         showStrength(strength, chosen, TECHNIQUES[chosen].usual ?? 0);
       }
     }
+    if (name === "guess") return;
     stop();
     const view = state();
     show(view);
@@ -178,31 +179,39 @@
       return PAIRS.map((k) => curves[i][epochs[k]].test[k]);
     });
     const { mean: gain, low, high } = difference(ours, theirs);
-    const verdict = low > 0 ? "a clear gain" : high < 0 ? "a clear loss" : "no clear difference";
+    const verdict = low > 0 ? "lies above zero" : high < 0 ? "lies below zero" : "contains zero: no clear difference";
     const names = [named(view.technique, view.strength), named(view.rival, view.rival_strength)];
-    return [
-      `${best ? "With both at their best epochs" : "At the end"}, ${names[0]} reads ${percent(mean(ours))} of the test digits ` +
-      `and ${names[1]} ${percent(mean(theirs))}: ${signed(gain)} points (95 % interval ${signed(low)} to ${signed(high)}), ${verdict}.`,
-      ours, theirs];
+    const text = `${best ? "With both at their best epochs" : `After ${EPOCHS} epochs`}, ${names[0]} gets ` +
+      `${percent(mean(ours))} of the test digits right and ${names[1]} ${percent(mean(theirs))}: ${signed(gain)} points. ` +
+      `The 95 % interval, ${signed(low)} to ${signed(high)}, ${verdict}.`;
+    return { text, ours, theirs, sign: low > 0 ? "better" : high < 0 ? "worse" : "level" };
   }
 
-  /* A row of dots per arm, with a stroke at the mean. */
-  function dots(rows) {
-    const all = rows.flatMap(([, values]) => values);
-    const [low, high] = [Math.min(...all) - 0.005, Math.max(...all) + 0.005];
-    const place = (value) => 12 + (336 * (value - low)) / (high - low);
-    const marks = rows.map(([colour, values], row) => {
-      const y = 30 + 46 * row;
-      const circles = values.map((value, k) =>
-        `<circle cx="${place(value).toFixed(1)}" cy="${y - 6 + 1.3 * k}" r="3.5" fill="${colour}" fill-opacity="0.6"/>`);
-      const x = place(mean(values)).toFixed(1);
-      const name = `<text x="12" y="${y - 15}" font-size="12" fill="${colour}">${named(...sideOf(row))}</text>`;
-      return name + circles.join("") + `<path d="M${x} ${y - 13}V${y + 13}" stroke="${colour}" stroke-width="3"/>`;
+  /* A row of dots per arm with a stroke at the mean, and the differences with their interval. */
+  function dots(ours, theirs) {
+    const WIDTH = 336;
+    const scale = (values, margin) => {
+      const [low, high] = [Math.min(...values) - margin, Math.max(...values) + margin];
+      return { low, high, at: (value) => (12 + (WIDTH * (value - low)) / (high - low)).toFixed(1) };
+    };
+    const text = (x, y, words, more = "") => `<text x="${x}" y="${y}" font-size="12" ${more}>${words}</text>`;
+    const circles = (values, axis, y, colour) => values.map((value, k) =>
+      `<circle cx="${axis.at(value)}" cy="${y - 6 + 1.3 * k}" r="3.5" fill="${colour}" fill-opacity="0.6"/>`).join("");
+    const shares = scale([...ours, ...theirs], 0.005);
+    const rows = [ours, theirs].map((values, row) => {
+      const [y, x, colour] = [30 + 46 * row, shares.at(mean(values)), colourOf(row)];
+      return text(12, y - 15, named(...sideOf(row)), `fill="${colour}"`) + circles(values, shares, y, colour) +
+        `<path d="M${x} ${y - 13}V${y + 13}" stroke="${colour}" stroke-width="3"/>`;
     });
-    const ends = `<text x="12" y="112" font-size="12">${percent(low)}</text>` +
-      `<text x="348" y="112" font-size="12" text-anchor="end">${percent(high)} of the test digits</text>`;
-    part("dots").innerHTML = `<svg viewBox="0 0 360 118" role="img" aria-label="Test accuracy of ten networks each, ` +
-      `the first row ${named(...sideOf(0))}, the second ${named(...sideOf(1))}">${marks.join("")}${ends}</svg>`;
+    const { gaps, low, high, mean: middle } = difference(ours, theirs);
+    const points = scale([...gaps, low, high, 0], 0.3);
+    const zero = points.at(0);
+    const pairs = text(12, 146, "difference, pair by pair, and its 95 % interval") + circles(gaps, points, 162, colourOf(0)) +
+      `<path d="M${points.at(low)} 182H${points.at(high)}M${points.at(middle)} 177V187" stroke="${colourOf(0)}" stroke-width="3"/>` +
+      `<path d="M${zero} 150V190" stroke="#1a1a1a" stroke-dasharray="3 3"/>` + text(zero, 204, "0", 'text-anchor="middle"');
+    const ends = text(12, 112, percent(shares.low)) + text(348, 112, `${percent(shares.high)} right`, 'text-anchor="end"');
+    part("dots").innerHTML = `<svg viewBox="0 0 360 210" role="img" aria-label="Test accuracy of ten networks each after ` +
+      `${EPOCHS} epochs, ${named(...sideOf(0))} above ${named(...sideOf(1))}, and the ten differences">${rows.join("")}${ends}${pairs}</svg>`;
   }
 
   const sideOf = (i) => {
@@ -232,7 +241,7 @@
       const share = (u, values) => values.map((value) => `${Math.round(100 * value)} %`);
       chart = new uPlot({
         width, height: Math.round(width * 0.62), legend: { show: false }, cursor: { show: false },
-        scales: { x: { time: false, range: [1, EPOCHS] }, y: { range: [0, 1] } },
+        scales: { x: { time: false, range: [1, EPOCHS] }, y: { range: (u, low) => [Math.max(0, Math.floor(10 * low) / 10), 1] } },
         axes: [{ label: "epoch" }, { label: "accuracy", values: share, size: 60 }], series,
       }, [epochs, ...lines], part("chart"));
       drawn = series.length;
@@ -255,15 +264,34 @@
     part("train").textContent = "Train";
   }
 
+  /* Whether the guess was right, and how many were, as this device remembers. */
+  function judged(sign) {
+    const guess = control("guess").value;
+    if (!guess) return [];
+    const right = guess === sign;
+    let score = { right: 0, made: 0 };
+    try {
+      score = JSON.parse(localStorage.getItem("laboratory-guesses")) ?? score;
+      score = { right: score.right + right, made: score.made + 1 };
+      localStorage.setItem("laboratory-guesses", JSON.stringify(score));
+    } catch {
+      score = { right: Number(right), made: 1 };
+    }
+    control("guess").value = "";
+    return [`Your guess was ${right ? "right" : "wrong"}: so far ${score.right} of ${score.made}.`];
+  }
+
   function finished(view) {
     stop();
-    const [end, ours, theirs] = sentence(view, false);
-    part("result").replaceChildren(...[end, sentence(view, true)[0]].map((text) => {
+    const end = sentence(view, false);
+    const stopping = [view.technique, view.rival].includes("early stopping");
+    const best = stopping ? [] : [sentence(view, true).text];
+    part("result").replaceChildren(...[end.text, ...best, ...judged(end.sign)].map((text) => {
       const line = document.createElement("p");
       line.textContent = text;
       return line;
     }));
-    dots([[colourOf(0), ours], [colourOf(1), theirs]]);
+    dots(end.ours, end.theirs);
     part("progress").textContent = "Done";
   }
 
