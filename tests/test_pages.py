@@ -87,6 +87,18 @@ def test_five_minutes_on_a_phone(page, browser):
     assert not found["wide"] and not found["bent"], found
 
 
+LATER = [page for page in PAGES if re.match("0[89]_|where_", page.name)]
+
+
+@pytest.mark.parametrize("page", LATER, ids=lambda page: page.stem)
+def test_later_pages_on_a_phone(page, browser):
+    """As above, for what has no line of Keras to buy: a picture, and something that is checked."""
+    found = measures(browser, page.as_uri())
+    limits = {name: LIMITS[name] for name in ("drawing", "tick", "lines", "screens")}
+    assert all(found[name] <= limit for name, limit in limits.items()), found
+    assert not found["wide"] and not found["bent"], found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_figures_keep_their_proportions_on_a_phone(page, browser):
     assert not measures(browser, page.as_uri())["bent"]
