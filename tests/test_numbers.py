@@ -81,7 +81,8 @@ def test_another_number_is_found_out(path):
     """The check above can fail: of intervals that are moved none is found, and few numbers are."""
     notebook = read(path)
     decimals = [found for found in measured(prose(notebook)) if "." in found]
-    moved = [f"{number(found) + 17.3:.1f} points" for found in decimals]
+    away = 17.3 if path.name.startswith("09") else 1.3  # chapter 9 prints its whole map
+    moved = [f"{number(found) + away:.1f} points" for found in decimals]
     assert len(unshown(notebook, " ".join(moved))) > len(moved) / 3
     for mean, low, high in re.findall(INTERVAL, prose(notebook)):
         moved = f"{number(mean) + 0.2:.1f} points ({low} to {high})"
