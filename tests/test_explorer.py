@@ -303,10 +303,11 @@ def test_curves_have_the_colours_of_the_figures(page):
     assert not {colour for colour, _ in STYLE.values()} & set(re.findall("#[0-9A-F]{6}", script))
 
 
-def test_without_javascript_a_figure_stands_there(browser):
+def test_without_javascript_a_figure_and_a_table_stand_there(browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(PAGE.as_uri())
     assert page.locator("#explorer").is_hidden()
     assert page.locator("#explorer-fallback img").is_visible()
+    assert page.locator("#explorer-fallback table").is_visible()
     context.close()
