@@ -3,7 +3,7 @@
 All goes to `_static/explorer/` of the site, and not into `_static/` here, from where Jupyter Book
 would load every script on every page. One data script per setting, `<n_train>-<label_noise, %>.js`,
 calls `explorerData(setting, …)`; scripts, since a page opened from a folder may load those but no
-other files. From `index.js` the page learns which settings there are, and the colours.
+other files. From `index.js` the page learns the map, the colours, and the quantiles of Student's t.
 """
 
 import json
@@ -12,45 +12,81 @@ from pathlib import Path
 from urllib.parse import quote
 
 from docutils import nodes
+from scipy import stats
 from sphinx import addnodes
 
-from utils.evidence import at_best_strength, paired_difference
-from utils.results import METRICS, load_results
-from utils.techniques import STYLE, TECHNIQUES
+from utils.evidence import chosen
+from utils.plots import tile_colours
+from utils.results import METRICS, RESULTS, SETTING, against_plain, load_results
+from utils.techniques import ARMS, STYLE
 
-SHOWN = ("accuracy", "log_loss")
+# The views of a setting: a score, and the epoch at which it is looked at.
+VIEWS = {
+    "accuracy last": ("accuracy", "last"),
+    "accuracy best": ("accuracy", "best accuracy"),
+    "log_loss last": ("log_loss", "last"),
+    "log_loss best": ("log_loss", "best log-loss"),
+}
+CONFIGURATION = ["learning_rate", "strength"]
+LIMITS = {"accuracy": 0.08, "log_loss": -0.3}  # where the map's colours end
 
 
-def setting_data(scores, curves):
-    """Return what the page shows of one setting: baseline, techniques, strengths, runs."""
-    baseline = {
-        metric: at_best_strength(scores, metric).query("technique == 'none'").set_index("seed")
-        for metric in SHOWN
-    }
-    data = {"seeds": len(baseline["accuracy"]), "techniques": {}}
-    data["baseline"] = {
-        metric: {
-            "strength": f"{rows['strength'].iloc[0]:g}",
-            "test": rows[f"test_{metric}"].round(4).tolist(),
+def key(learning_rate, strength):
+    """Return the name of a configuration, as the page uses it."""
+    return f"{learning_rate:g} {strength:g}"
+
+
+def map_data():
+    """Return the map of each view: technique, setting, and there mean, clarity and two colours.
+
+    Techniques stand in the order of their gains in accuracy at the last epoch.
+    """
+    data, order = {}, []
+    for view, (metric, end) in VIEWS.items():
+        table = against_plain(f"test_{metric}", metric, end)
+        fills, inks = tile_colours(table["mean"], table["clear"], LIMITS[metric])
+        gains = table.groupby("technique")["mean"].mean().sort_values(ascending=False)
+        order = order or list(gains.index)
+        rows = data[view] = {technique: {} for technique in order}
+        for row, fill, ink in zip(table.itertuples(), fills, inks, strict=True):
+            cell = [round(row.mean, 5), bool(row.clear), fill, ink]
+            rows[row.technique][name(row.n_train, row.label_noise)] = cell
+    return data
+
+
+def name(n_train, label_noise):
+    """Return the name of a setting, and of its file."""
+    return f"{n_train}-{100 * label_noise:.0f}"
+
+
+def setting_data(search, scores, curves):
+    """Return what the page shows of one setting: for each arm what was searched, and its runs."""
+    data = {"epochs": curves["epoch"].iloc[0].astype(int).tolist(), "arms": {}}
+    picks = {view: chosen(search, [(end, metric)]) for view, (metric, end) in VIEWS.items()}
+    for arm, tried in search.groupby("technique", sort=False):
+        entry = data["arms"][arm] = {"knob": ARMS[arm].knob or "learning rate", "tried": []}
+        for configuration, rows in tried.groupby(CONFIGURATION):
+            by_end = rows.groupby("end")[["val_accuracy", "val_log_loss"]].mean()
+            seen = [by_end.loc[end, f"val_{metric}"] for metric, end in VIEWS.values()]
+            entry["tried"].append([*configuration, *(round(x, 4) for x in seen)])
+        picked = {view: rows[rows["technique"] == arm].iloc[0] for view, rows in picks.items()}
+        entry["chosen"] = {view: key(*row[CONFIGURATION]) for view, row in picked.items()}
+        entry["runs"] = {
+            key(*configuration): run_data(rows, curves.loc[curves["technique"] == arm])
+            for configuration, rows in scores[scores["technique"] == arm].groupby(CONFIGURATION)
         }
-        for metric, rows in baseline.items()
-    }
-    for (technique, strength), rows in scores.groupby(["technique", "strength"], sort=False):
-        rows = rows.set_index("seed")
-        own = curves.loc[
-            (curves["technique"] == technique) & (curves["strength"] == strength), list(METRICS)
-        ]
-        cell = {"epoch": rows["epoch"].tolist(), "curves": {}, "test": {}, "difference": {}}
-        for metric in METRICS:
-            cell["curves"][metric] = [row.round(3).tolist() for row in own[metric]]
-        for metric, chosen in baseline.items():
-            cell["test"][metric] = rows[f"test_{metric}"].round(4).tolist()
-            difference = paired_difference(rows[f"test_{metric}"], chosen[f"test_{metric}"])
-            ends = difference.mean, difference.low, difference.high
-            cell["difference"][metric] = [round(x, 5) for x in ends]
-        knob = TECHNIQUES[technique].knob
-        entry = data["techniques"].setdefault(technique, {"knob": knob, "cells": {}})
-        entry["cells"][f"{strength:g}"] = cell
+    return data
+
+
+def run_data(scores, curves):
+    """Return the pairs of one configuration: curves, best epochs, and test scores of each view."""
+    ends = dict(iter(scores.sort_values("seed").groupby("end")))
+    same = (curves[CONFIGURATION] == scores[CONFIGURATION].iloc[0]).all(axis=1)
+    own = curves[same].sort_values("seed")
+    data = {"curves": {m: [run.tolist() for run in own[m]] for m in METRICS}, "test": {}, "at": {}}
+    for view, (metric, end) in VIEWS.items():
+        data["test"][view] = ends[end][f"test_{metric}"].round(5).tolist()
+        data["at"][view] = ends[end]["epoch"].tolist()
     return data
 
 
@@ -59,17 +95,23 @@ def _write(app, exception):
         return
     folder = Path(app.outdir, "_static", "explorer")
     shutil.copytree(Path(__file__).parent / "explorer_page", folder, dirs_exist_ok=True)
-    scores, curves = load_results("scores"), load_results("curves")
+    scores, curves = (load_results(table, RESULTS / "map") for table in ("scores", "curves"))
+    search = dict(iter(load_results("scores", RESULTS / "search").groupby(SETTING)))
+    runs = dict(iter(curves.groupby(SETTING)))
     settings = []
-    for (n_train, label_noise), rows in scores.groupby(["n_train", "label_noise"]):
-        name = f"{n_train}-{100 * label_noise:.0f}"
-        settings.append(name)
-        same = curves.loc[rows.index]
-        data = json.dumps(setting_data(rows, same), separators=(",", ":"))
-        (folder / f"{name}.js").write_text(f'explorerData("{name}",{data});\n', "utf-8")
-    colours = {technique: STYLE[technique][0] for technique in scores["technique"].unique()}
-    index = json.dumps({"settings": settings, "colours": colours})
-    (folder / "index.js").write_text(f"explorerIndex({index});\n", "utf-8")
+    for setting, rows in scores.groupby(SETTING):
+        settings.append(name(*setting))
+        data = setting_data(search[setting], rows, runs[setting])
+        text = f'explorerData("{settings[-1]}",{json.dumps(data, separators=(",", ":"))});\n'
+        (folder / f"{settings[-1]}.js").write_text(text, "utf-8")
+    index = {
+        "settings": settings,
+        "map": map_data(),
+        "colours": {arm: STYLE[arm][0] for arm in ARMS},
+        "t": [round(stats.t.ppf(0.975, pairs - 1), 4) for pairs in range(2, 11)],
+        "usual": key(0.001, 0),  # the plain network at Keras's learning rate
+    }
+    (folder / "index.js").write_text(f"explorerIndex({json.dumps(index)});\n", "utf-8")
 
 
 def _note_view(app, doctree):

@@ -11,20 +11,31 @@ from urllib.parse import parse_qsl, quote, urlencode
 import numpy as np
 import pytest
 
-from utils.evidence import at_best_strength, paired_difference
-from utils.results import load_results
-from utils.techniques import STYLE
+from utils.evidence import chosen as choose
+from utils.evidence import paired_difference
+from utils.results import RESULTS, SETTING, against_plain, load_results, tuned
+from utils.techniques import ARMS, STYLE
 
+CONFIGURATION = ["learning_rate", "strength"]
+VIEWS = {  # metric, and the end that a search chooses by
+    "accuracy last": ("accuracy", "last"),
+    "accuracy best": ("accuracy", "best accuracy"),
+    "log_loss last": ("log_loss", "last"),
+    "log_loss best": ("log_loss", "best log-loss"),
+}
 pytestmark = pytest.mark.site
 SITE = Path(__file__).parent.parent / os.environ.get("BOOK_SITE", "_build/html")
 PAGE = SITE / "chapters" / "explorer.html"
 STATE = {
-    "n_train": "300",
+    "n_train": "10000",
     "label_noise": "20",
     "technique": "dropout",
-    "strength": "0.4",
     "score": "accuracy",
+    "end": "last",
+    "pairs": "10",
+    "strength": "0.4",
 }
+SELECTS = [key for key in STATE if key not in ("pairs", "strength")]
 
 
 @pytest.fixture
@@ -51,7 +62,10 @@ def text(page, name):
 
 
 def chosen(page):
-    return {key: page.input_value(f"#explorer-{key}") for key in STATE}
+    """Return the view that the address names, which the controls show, too."""
+    now = dict(parse_qsl(page.url.partition("#")[2]))
+    assert {key: page.input_value(f"#explorer-{key}") for key in SELECTS}.items() <= now.items()
+    return now
 
 
 def test_what_a_reader_loads_is_small():
@@ -63,8 +77,10 @@ def test_what_a_reader_loads_is_small():
 
 def test_first_view(page):
     visit(page)
-    assert "compared with the tuned baseline over the same 10 seeds" in text(page, "sentence")
-    assert page.locator("#explorer-chart canvas").is_visible()
+    assert "against the tuned plain network" in text(page, "sentence")
+    assert "Over 10 pairs" in text(page, "sentence")
+    for chart in ("chart", "pairs", "search"):
+        assert page.locator(f"#explorer-{chart} canvas").is_visible()
     assert page.locator("#explorer-fallback").is_hidden()
     assert text(page, "notice") == ""
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
@@ -73,13 +89,15 @@ def test_first_view(page):
 def test_a_link_restores_its_view_and_the_address_follows(page):
     visit(page, **STATE)
     assert chosen(page) == STATE
-    page.select_option("#explorer-technique", "L2 + early stopping")
+    page.select_option("#explorer-technique", "dropout + max-norm")
     page.select_option("#explorer-score", "log_loss")
+    page.click("#explorer-one")
     before = chosen(page)
     page.reload()
     page.wait_for_selector("#explorer-table td:nth-child(2)")
     assert chosen(page) == before
-    assert before["technique"] == "L2 + early stopping" and before["score"] == "log_loss"
+    assert before["technique"] == "dropout + max-norm"
+    assert (before["score"], before["pairs"]) == ("log_loss", "1")
 
 
 def test_links_of_the_chapters_open_their_view(page):
@@ -93,48 +111,134 @@ def test_links_of_the_chapters_open_their_view(page):
         assert wanted.items() <= chosen(page).items()
 
 
+def test_the_links_on_its_own_page_open_their_view(page):
+    visit(page)
+    links = page.locator('a[href*="explorer.html#n_train"], a[href^="#n_train"]')
+    views = {link.get_attribute("href").partition("#")[2] for link in links.all()}
+    assert len(views) == 4
+    for view in views:
+        wanted = dict(parse_qsl(view))
+        visit(page, **wanted)
+        assert text(page, "notice") == ""
+        assert wanted.items() <= chosen(page).items()
+
+
 def test_every_control_by_keyboard(page):
     visit(page, **STATE)
-    page.focus("#explorer-n_train")
-    for key in STATE:
-        assert page.evaluate("document.activeElement.id") == f"explorer-{key}"
-        before = chosen(page)[key], page.url
-        page.keyboard.press("ArrowDown")
-        page.wait_for_function(f"!location.href.includes({before[1]!r}.split('#')[1])")
-        assert chosen(page)[key] != before[0]
-        page.keyboard.press("Tab")
+    for key in [*SELECTS, "strength"]:
+        page.focus(f"#explorer-{key}")
+        before, address = chosen(page)[key], page.url
+        first = page.input_value(f"#explorer-{key}") == "0"  # of the slider
+        page.keyboard.press("ArrowUp" if before == "10000" or first else "ArrowDown")
+        page.wait_for_function("before => location.href !== before", arg=address)
+        assert chosen(page)[key] != before
+        page.wait_for_selector("#explorer-table td:nth-child(2)")
+
+
+def test_a_tap_on_the_map_opens_its_runs(page):
+    visit(page)
+    page.click('#explorer-map [aria-label^="augmentation, 10,000 images, 40 % wrong"]')
+    page.wait_for_function("document.getElementById('explorer-n_train').value === '10000'")
+    wanted = {"n_train": "10000", "label_noise": "40", "technique": "augmentation"}
+    assert wanted.items() <= chosen(page).items()
+    assert page.locator("#explorer-map [aria-pressed=true]").count() == 1
+    focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert focused.startswith("augmentation, 10,000 images, 40 % wrong: +")
+
+
+@pytest.mark.parametrize(("score", "scale", "digits"), [("accuracy", 100, 1), ("log_loss", 1, 2)])
+@pytest.mark.parametrize("end", ["last", "best"])
+def test_the_map_is_that_of_the_results(page, score, end, scale, digits):
+    _, name = VIEWS[f"{score} {end}"]
+    visit(page, score=score, end=end)
+    table = against_plain(f"test_{score}", score, name)
+    tiles = page.locator("#explorer-map button").all()
+    labels = dict(tile.get_attribute("aria-label").split(" % wrong: ") for tile in tiles)
+    assert len(labels) == len(table) == 60
+    for row in table.itertuples():
+        label = f"{row.technique}, {row.n_train:,} images, {100 * row.label_noise:.0f}"
+        number, *unclear = labels[label].replace("−", "-").split(", ")
+        assert float(number) == pytest.approx(scale * row.mean, abs=0.51 * 10**-digits)
+        assert bool(unclear) is not bool(row.clear)
+
+
+def test_the_networks_are_counted(page):
+    visit(page)
+    runs = load_results("curves", RESULTS / "map")
+    assert f"{len(runs):,} trained networks" in page.inner_text("article")
+    assert (runs.groupby(SETTING)["epoch"].apply(lambda e: e.map(tuple).nunique()) == 1).all()
+
+
+def interval(sentence):
+    """Return the two ends of the interval in a sentence."""
+    ends = re.search(r"interval ([+-]?\d+\.\d+) to ([+-]?\d+\.\d+)", sentence)
+    return [float(end) for end in ends.groups()]
 
 
 def test_numbers_on_the_screen_are_those_of_the_results(page):
     seed = secrets.randbits(32)
     print(f"drawn with {seed=}")
     rng = np.random.default_rng(seed)
-    scores = load_results("scores")
-    cells = scores[["n_train", "label_noise", "technique", "strength"]].drop_duplicates()
-    for row in cells.sample(10, random_state=rng).itertuples(index=False):
-        metric = rng.choice(["accuracy", "log_loss"])
-        setting = scores.query("n_train == @row.n_train and label_noise == @row.label_noise")
-        own = setting.query("technique == @row.technique and strength == @row.strength")
-        own = own.set_index("seed")[f"test_{metric}"]
-        best = at_best_strength(setting, metric).query("technique == 'none'")
-        baseline = best.set_index("seed")[f"test_{metric}"]
-        visit(page, n_train=row.n_train, label_noise=round(100 * row.label_noise),
-              technique=row.technique, strength=f"{row.strength:g}", score=metric)  # fmt: skip
-        scale, digits = (100, 0.006) if metric == "accuracy" else (1, 0.0006)
-        shown = page.locator("#explorer-table tbody tr").all_inner_texts()
-        for line, values in zip(shown, (own, baseline), strict=True):
-            numbers = [float(cell) for cell in line.replace("−", "-").split("\t")[1:]]
-            expected = scale * np.array([values.mean(), values.min(), values.max()])
-            np.testing.assert_allclose(numbers, expected, atol=digits + 0.01 * scale / 100)
-        difference = paired_difference(own, baseline)
-        if difference.low != difference.high:
-            interval = re.search(
-                r"interval ([+-]?\d+\.\d+) to ([+-]?\d+\.\d+)", text(page, "sentence")
-            )
-            found = [float(end) for end in interval.groups()]
+    search = load_results("scores", RESULTS / "search")
+    for _ in range(10):
+        technique, pairs = rng.choice([*ARMS][1:]), int(rng.integers(2, 11))
+        n_train, noise = int(rng.choice([1_000, 10_000])), int(rng.choice([0, 20, 40]))
+        metric, end = VIEWS[view := rng.choice([*VIEWS])]
+        own, plain = (
+            tuned(arm, n_train, noise / 100, end, metric).query("end == @end").sort_index()[:pairs]
+            for arm in (technique, "none")
+        )
+        visit(page, n_train=n_train, label_noise=noise, technique=technique, pairs=pairs,
+              score=metric, end=view.split()[1])  # fmt: skip
+        scale, digits = (100, 0.0051) if metric == "accuracy" else (1, 0.00051)
+        rows = page.locator("#explorer-table tbody tr").all_inner_texts()
+        for line, values in zip(rows, (own, plain), strict=True):
+            numbers = [float(cell) for cell in line.split("\t")[1:]]
+            values = scale * values[f"test_{metric}"]
             np.testing.assert_allclose(
-                found, scale * np.array([difference.low, difference.high]), atol=digits
+                numbers, [values.mean(), values.min(), values.max()], atol=digits
             )
+        difference = paired_difference(own, plain, f"test_{metric}")
+        ends = scale * np.array([difference.low, difference.high])
+        np.testing.assert_allclose(interval(text(page, "sentence")), ends, atol=digits)
+        same = search.query(
+            "technique == @technique and n_train == @n_train and label_noise == @noise / 100"
+        )
+        picked = choose(same, [(end, metric)])[CONFIGURATION].iloc[0]
+        shown = float(chosen(page)["strength"])
+        assert shown in picked.to_list()
+        knob = CONFIGURATION[0 if technique == "batch normalization" else 1]
+        means = same[(same["end"] == end) & np.isclose(same[knob], shown)]
+        means = means.groupby(CONFIGURATION)[f"val_{metric}"].mean()
+        best = means.max() if metric == "accuracy" else means.min()
+        number = re.search(r"two pairs was (-?\d+\.\d+)", text(page, "tried"))
+        assert float(number[1]) == pytest.approx(scale * best, abs=2 * digits)
+
+
+def test_pairs_are_drawn_one_after_another(page):
+    visit(page, **STATE)
+    page.click("#explorer-one")
+    assert "one pair has no interval" in text(page, "sentence")
+    for pairs in range(2, 11):
+        page.click("#explorer-more")
+        assert f"Over {pairs} pairs" in text(page, "sentence")
+        assert chosen(page)["pairs"] == str(pairs)
+        drawn = page.get_attribute("#explorer-pairs", "aria-label").split(". The line")[0]
+        assert drawn.count(",") == pairs - 1
+    assert page.is_disabled("#explorer-more")
+
+
+def test_the_plain_network_is_compared_with_itself_at_the_usual_rate(page):
+    visit(page, **STATE | {"technique": "none", "strength": "0.001"})
+    sentence = text(page, "sentence")
+    assert "against the plain network as Keras starts it (learning rate 0.001)" in sentence
+    own = tuned("none", 10_000, 0.2).query("end == 'last'").sort_index()
+    scores = load_results("scores", RESULTS / "map").query("technique == 'none' and end == 'last'")
+    usual = scores.query("n_train == 10_000 and label_noise == 0.2 and learning_rate == 0.001")
+    difference = paired_difference(own, usual.set_index("seed").sort_index(), "test_accuracy")
+    np.testing.assert_allclose(
+        interval(sentence), 100 * np.array([difference.low, difference.high]), atol=0.0051
+    )
 
 
 def view(**changes):
@@ -165,9 +269,9 @@ OBJECT = ("constructor", "toString", "__proto__", "hasOwnProperty", "valueOf")
 MALFORMED = [
     view(n_train="7"),
     view(n_train=""),
-    view(n_train="300-20"),
+    view(n_train="10000-20"),
     view(n_train="NaN"),
-    view(n_train="-300"),
+    view(n_train="-10000"),
     view(label_noise="0.2"),
     view(label_noise=""),
     view(label_noise=" "),
@@ -180,12 +284,16 @@ MALFORMED = [
     view(strength="much"),
     view(strength=""),
     view(strength="0.41"),
+    view(pairs="0"),
+    view(pairs="11"),
+    view(pairs="2.5"),
+    view(end="first"),
     view(strength="Infinity"),
     view(colour="red"),
     view() + "&technique=L1",  # named twice
     view() + "&technique=dropout",
-    view(n_train=None, label_noise=None, images="300", wrong="20"),  # as it was once
-    view(n_train=None, label_noise=None) + "&N_TRAIN=300",
+    view(n_train=None, label_noise=None, images="1000", wrong="20"),  # as it was once
+    view(n_train=None, label_noise=None) + "&N_TRAIN=1000",
     view().replace("dropout", "%E0%A4%A"),  # no text
     view().replace("=", "%3D").replace("&", "%26"),
     "no-such-place",
@@ -196,27 +304,26 @@ MALFORMED = [
 ]
 WAYS = {  # addresses and the view that they mean
     "technique=L1": {"n_train": "1000", "technique": "L1"},
-    view(score="log_loss"): {"n_train": "300", "score": "log_loss"},
+    view(score="log_loss"): {"n_train": "10000", "score": "log_loss"},
     view(strength="0.40"): STATE,
     view(strength="4e-1"): STATE,
-    view(n_train="0300", label_noise="20.0"): STATE,
-    view(technique="none", strength="3e-5"): {"technique": "none", "strength": "3e-05"},
+    view(n_train="010000", label_noise="20.0"): STATE,
+    view(technique="none", strength="6e-5"): {"technique": "none", "strength": "0.00006"},
     view(technique="none", strength=None): {"technique": "none"},
-    "technique=early%20stopping": {"technique": "early stopping"},
-    "technique=early+stopping": {"technique": "early stopping"},
-    "technique=early stopping": {"technique": "early stopping"},
-    "technique=L2%20%2B%20early%20stopping": {"technique": "L2 + early stopping"},
-    "technique=L2+%2B+early+stopping": {"technique": "L2 + early stopping"},
-    "technique=L2 + early stopping": {"technique": "L2 + early stopping"},
+    "technique=weight%20decay": {"technique": "weight decay"},
+    "technique=weight+decay": {"technique": "weight decay"},
+    "technique=weight decay": {"technique": "weight decay"},
+    "technique=L2%20%2B%20dropout": {"technique": "L2 + dropout"},
+    "technique=L2+%2B+dropout": {"technique": "L2 + dropout"},
+    "technique=L2 + dropout": {"technique": "L2 + dropout"},
     "%74echnique=%4C1": {"technique": "L1"},
 }
 
 
 def assert_fallback(page, address):
     assert "The address names no" in text(page, "notice"), address
-    assert "seeds" in text(page, "sentence"), address
-    now = dict(parse_qsl(page.url.partition("#")[2]))
-    assert now == chosen(page), address  # and the address is one that exists
+    assert "pair" in text(page, "sentence"), address
+    chosen(page)  # and the address is one that exists
 
 
 @pytest.mark.parametrize(
@@ -269,7 +376,7 @@ def test_a_place_on_the_page_leaves_the_view_as_it_is(page, place):
 
 
 def test_the_skip_link_skips(page):
-    visit(page, view(technique="L1", strength="0.001"))
+    visit(page, view(technique="L1", strength="0.0002"))
     page.focus("a[href='#main-content']")
     page.keyboard.press("Enter")
     page.wait_for_timeout(100)
@@ -280,7 +387,9 @@ def test_the_skip_link_skips(page):
 
 def test_a_link_on_the_page_changes_the_view(page):
     visit(page, view())
-    page.evaluate("address => { location.hash = address; }", view(technique="L1", strength="0.001"))
+    page.evaluate(
+        "address => { location.hash = address; }", view(technique="L1", strength="0.0002")
+    )
     page.wait_for_function("document.getElementById('explorer-technique').value === 'L1'")
     assert text(page, "notice") == ""
     page.evaluate("address => { location.hash = address; }", view(technique="magic"))
@@ -290,7 +399,7 @@ def test_a_link_on_the_page_changes_the_view(page):
 
 
 def test_curves_have_the_colours_of_the_figures(page):
-    for technique in ("L1", "L2 + early stopping"):
+    for technique in ("L1", "dropout + max-norm"):
         visit(page, view(technique=technique, strength=None))
         pixels = page.evaluate("""() => {
             const { width, height } = document.querySelector("#explorer-chart canvas");

@@ -5,6 +5,7 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.ticker import MaxNLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy import stats
@@ -170,6 +171,20 @@ def strengths(ax, values, runs, metric, label=None, line="-"):
     return ax
 
 
+def tile_colours(means, clear, limit):
+    """Return for each tile of a map its colour and that of its number: white where not clear.
+
+    The colours end at a mean of `limit`, which may be negative where less is better.
+    """
+    fills = plt.get_cmap("PuOr_r")(np.clip(0.5 + np.asarray(means) / limit / 2, 0.1, 0.9))
+    clear = np.asarray(clear, bool)
+    fills[~clear] = 1
+    dark = clear & (fills[..., :3] @ (0.3, 0.59, 0.11) < 0.55)
+    inks = np.select([dark, clear], ["#FFFFFF", "#000000"], "#666666")
+    hexes = [to_hex(fill) for fill in fills.reshape(-1, 4)]
+    return np.reshape(hexes, clear.shape), inks
+
+
 def tiles(table, text, limit):
     """Draw a map: a tile per technique and setting, coloured where the difference is clear.
 
@@ -182,17 +197,15 @@ def tiles(table, text, limit):
         for name in ("mean", "clear")
     )
     order = (means * np.sign(limit)).mean(axis=1).sort_values(ascending=False).index
-    means, clear = means.loc[order], clear.loc[order].to_numpy(bool)
-    colours = plt.get_cmap("PuOr_r")(np.clip(0.5 + means / limit / 2, 0.1, 0.9))
-    colours[~clear] = 1
-    ax.pcolormesh(np.arange(-0.5, means.shape[1]), np.arange(-0.5, len(means)), colours)
+    means, clear = means.loc[order], clear.loc[order]
+    fills, inks = tile_colours(means, clear, limit)
+    edges = np.arange(-0.5, means.shape[1]), np.arange(-0.5, len(means))
+    ax.pcolormesh(*edges, to_rgba_array(fills.ravel()).reshape(*means.shape, 4))
     ax.invert_yaxis()
     for (y, x), mean in np.ndenumerate(means):
-        dark = clear[y, x] and colours[y, x, :3] @ (0.3, 0.59, 0.11) < 0.55
-        colour = "white" if dark else "black" if clear[y, x] else "#666666"
         label = text(mean).replace("-", "−")
         label = label if label.strip("+−0.") else label.lstrip("+−")  # no sign before a zero
-        ax.text(x, y, label, ha="center", va="center", fontsize=7.5, color=colour)
+        ax.text(x, y, label, ha="center", va="center", fontsize=7.5, color=inks[y, x])
     ax.set_yticks(range(len(means)), means.index)
     ax.set_xticks(range(len(means.columns)), [f"{noise:.0%}" for _, noise in means])
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
