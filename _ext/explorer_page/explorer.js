@@ -272,7 +272,9 @@
     }, data, holder);
   }
 
-  const values = (_, list) => list.map((value) => (value === null ? "" : number(value, false, state.score === "accuracy" ? 0 : undefined)));
+  /* The numbers along an axis, with as many digits as their distance asks for. */
+  const values = (_, list, _axis, _space, distance) => list.map((value) =>
+    number(value, false, Math.max(0, Math.ceil(-Math.log10(distance * (state.score === "accuracy" ? 100 : 1)) - 1e-9))));
 
   function drawCurves(sides, epochs) {
     const pairs = Number(state.pairs);
@@ -309,7 +311,7 @@
     const line = (width, dash) => ({ stroke: "#222222", width, dash, points: { show: false } });
     plot("pairs", [x, drawn(all), ...["mean", "low", "high"].map((end) => drawn(after.map((a) => a[end]))), x.map(() => 0)],
       [dots, line(3), line(1.5, [4, 3]), line(1.5, [4, 3]), { stroke: "#999999", width: 1, points: { show: false } }],
-      [{ label: "pairs drawn", incrs: [1], space: 15 }, { label: "difference" + (state.score === "accuracy" ? ", points" : ""), values: (_, list) => list.map((v) => number(v, true, state.score === "accuracy" ? 0 : 2)) }],
+      [{ label: "pairs drawn", incrs: [1], space: 15 }, { label: "difference" + (state.score === "accuracy" ? ", points" : ""), values }],
       { x: { time: false, range: [0.5, 10.5] }, y: { range: [-reach, reach] } });
     const texts = drawn(all).filter((value) => value !== null).map((value) => number(value, true));
     at("pairs").setAttribute("aria-label", "Differences of the pairs drawn: " + texts.join(", ") + ". The line is their mean, dashed lines are its 95 % interval.");
