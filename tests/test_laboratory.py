@@ -1,6 +1,7 @@
 """The laboratory trains in a browser what Keras trains, and its page does as it is told."""
 
 import base64
+import re
 import sys
 import zlib
 from pathlib import Path
@@ -191,6 +192,33 @@ def test_train(page):
     assert before.startswith(page.evaluate(RESULT))  # the same again, and no guess
 
 
+EMBEDDED = {"02": "L2 0.01", "03": "L1 0.001", "04": "dropout 0.25", "05": "augmentation 0.08"}
+EMBEDDED |= {"06": "early stopping 3"}
+
+
+def test_a_chapter_trains_its_own_technique(page, rng):
+    """Behind its five minutes, opened in place; the page's address stays as it is."""
+    chapter = rng.choice(list(EMBEDDED))
+    (file,) = (SITE / "chapters").glob(f"{chapter}_*.html")
+    page.goto(file.as_uri())
+    page.focus("[data-lab-train]")
+    page.keyboard.press("Enter")
+    page.wait_for_function(RESULT.replace(").t", ")?.t"), timeout=120_000)
+    start = f"After 15 epochs, {EMBEDDED[chapter]} gets "
+    assert page.inner_text("[data-lab-result]").startswith(start)
+    page.select_option("[name=rival]", "L2")
+    assert page.url == file.as_uri()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_first_picture_of_the_introduction_can_be_trained(page):
+    page.goto((SITE / "intro.html").as_uri())
+    page.click("[data-lab-train]")
+    page.wait_for_function(f"{PROGRESS.replace(').t', ')?.t')}?.startsWith('Epoch')")
+    assert page.input_value("[data-lab] [name=technique]") == "dropout"
+    page.click("[data-lab-train]")  # stops
+
+
 def test_stop_and_change_by_the_keyboard(page):
     page.focus("[data-lab-train]")
     page.keyboard.press("Enter")
@@ -263,5 +291,8 @@ def test_it_is_light():
     folder = SITE / "_static" / "laboratory"
     weights = {file.name: len(zlib.compress(file.read_bytes(), 9)) for file in folder.glob("*.js")}
     assert sum(weights.values()) < 350_000
-    chapters = [file.read_text("utf-8") for file in (SITE / "chapters").glob("0*.html")]
-    assert not any("_static/laboratory" in text for text in chapters)
+    assert weights["embed.js"] < 1_500
+    for file in (SITE / "chapters").glob("*.html"):
+        loaded = re.findall(r'src="[^"]*_static/laboratory/([\w.]+)', file.read_text("utf-8"))
+        own = ["colours.js", "laboratory.js"] if file.name == "laboratory.html" else []
+        assert loaded == (["embed.js"] if file.name[:2] in EMBEDDED else own)

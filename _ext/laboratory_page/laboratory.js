@@ -1,9 +1,29 @@
 /* The laboratory: two arms of ten networks each train in the reader's browser. See _ext/laboratory.py. */
 (function () {
-  "use strict";
-  const root = document.querySelector("[data-lab]");
-  if (!root) return;
-  const base = document.getElementById("laboratory-script").src.replace(/[^/]*$/, "");
+"use strict";
+const base = document.currentScript.src.replace(/[^/]*$/, "");
+const TEMPLATE = `
+  <p data-lab-notice role="status"></p>
+  <div class="explorer-controls">
+    <label>Technique <select name="technique"></select></label>
+    <label><span></span> <input type="range" name="strength" min="0" step="1"></label>
+    <label>Rival <select name="rival"></select></label>
+    <label><span></span> <input type="range" name="rival_strength" min="0" step="1"></label>
+    <label><span></span> <input type="range" name="images" min="0" step="1"></label>
+    <label>Wrong labels <select name="noise"></select></label>
+    <label>Your guess <select name="guess"><option value="">none</option><option value="better">technique better</option><option value="worse">technique worse</option><option value="level">no clear difference</option></select></label>
+    <button type="button" data-lab-train>Train</button>
+  </div>
+  <p data-lab-progress role="status"></p>
+  <div data-lab-result role="status"></div>
+  <div data-lab-chart role="img" aria-label="Accuracy of twenty networks over the epochs, in two colours: test digits solid, training digits dashed"></div>
+  <p class="explorer-key"><span aria-hidden="true">━━</span> test digits &nbsp; <span aria-hidden="true">╍╍</span> training digits, as they are labelled &nbsp; <span data-lab-key></span></p>
+  <div data-lab-dots></div>`;
+
+/* Build the laboratory in an element: at the view that it names, or at that of the page's address. */
+window.laboratory = function (root) {
+  const fixed = root.dataset.lab;
+  root.innerHTML = TEMPLATE;
   const EPOCHS = 15;
   const PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
   const T9 = 2.2622; // Student's t, 95 %, for ten pairs
@@ -34,7 +54,7 @@
 
   /* The state in the address; what it does not name, or names wrongly, is as at the start. */
   function fromAddress() {
-    const text = location.hash.slice(1);
+    const text = fixed || location.hash.slice(1);
     if (!text.includes("=")) return { ...START };
     const given = Object.fromEntries(new URLSearchParams(text));
     const known = (name) => (Object.hasOwn(TECHNIQUES, name) ? name : null);
@@ -103,7 +123,7 @@
     const view = state();
     show(view);
     say("");
-    history.replaceState(null, "", "#" + new URLSearchParams(view));
+    if (!fixed) history.replaceState(null, "", "#" + new URLSearchParams(view));
   }
 
   /* Load a script of the laboratory once. */
@@ -345,9 +365,13 @@
   root.addEventListener("input", changed);
   part("train").addEventListener("click", train);
   window.addEventListener("hashchange", () => {
-    if (location.hash.includes("=")) {
+    if (!fixed && location.hash.includes("=")) {
       stop();
       show(fromAddress());
     }
   });
+};
+
+const own = document.querySelector('[data-lab=""]');
+if (own) window.laboratory(own);
 })();
