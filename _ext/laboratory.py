@@ -55,7 +55,7 @@ def _write(app, exception):
         return
     folder = Path(app.outdir, "_static", "laboratory")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("laboratory.js", "embed.js", "jax-LICENSE.txt"):
+    for name in ("laboratory.js", "embed.js", "pad.js", "jax-LICENSE.txt"):
         shutil.copy(PAGE / name, folder)
     (folder / "worker.js").write_text(worker(), "utf-8")
     (folder / "digits.js").write_text(f"window.laboratoryDigits = {json.dumps(digits())};\n")

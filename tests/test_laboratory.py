@@ -192,6 +192,64 @@ def test_train(page):
     assert before.startswith(page.evaluate(RESULT))  # the same again, and no guess
 
 
+def drawn(page, strokes):
+    """Draw on the pad, in shares of its width, and wait for the answers."""
+    pad = page.locator("[data-lab-pad-canvas]")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    for start, *rest in strokes:
+        for k, (x, y) in enumerate([start, *rest]):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+            if k == 0:
+                page.mouse.down()
+        page.mouse.up()
+    page.locator("[data-lab-pad-text] p").nth(1).wait_for()
+    return page.locator("[data-lab-pad-text] p").all_inner_texts()
+
+
+INK = """() => {
+  const canvas = document.querySelector("[data-lab-pad-seen]");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, 28, 28);
+  return Array.from({ length: 784 }, (_, i) => data[4 * i]);
+}"""
+
+
+def test_the_networks_answer_what_is_drawn(page):
+    """A seven in a corner of the pad; then test digits, which most of ten networks know."""
+    page.click("[data-lab-train]")
+    page.wait_for_selector("[data-lab-pad-canvas]", timeout=120_000)
+    seven = [[(0.05, 0.05), (0.4, 0.05), (0.2, 0.6)]]
+    for line, name in zip(drawn(page, seven), ("dropout 0.25", "plain"), strict=True):
+        assert re.match(rf"{name}: \d+ of 10 networks say 7; on average they are \d+ % sure", line)
+    image = np.reshape(page.evaluate(INK), (28, 28)) / 255
+    rows, columns = np.nonzero(image > 0.1)
+    assert 19 <= np.ptp(rows) + 1 <= 22 and np.ptp(columns) < np.ptp(rows)
+    middle = [(image * (i + 0.5)).sum() / image.sum() for i in np.indices((28, 28))]
+    np.testing.assert_allclose(middle, 14, atol=0.6)
+    (bars,) = page.locator("[data-lab-pad-bars] svg").all()
+    heights = [float(bar.get_attribute("height")) for bar in bars.locator("rect").all()]
+    assert len(heights) == 20 and sum(heights) == pytest.approx(180, rel=1e-3)
+    for name in ("shift", "turn", "noise"):
+        page.click(f"[data-do={name}]")
+        page.wait_for_timeout(100)
+        changed = np.reshape(page.evaluate(INK), (28, 28)) / 255
+        assert not np.array_equal(changed, image)
+        image = changed
+    page.click("[data-do=clear]")
+    assert page.inner_text("[data-lab-pad-text]") == "" and not any(page.evaluate(INK))
+    known = 0
+    for _ in range(12):
+        before = page.evaluate(INK)
+        page.click("[data-do=sample]")
+        page.wait_for_timeout(300)
+        assert page.evaluate(INK) != before
+        label = page.get_attribute("[data-lab-pad]", "data-lab-sample")
+        known += f"say {label};" in page.inner_text("[data-lab-pad-text] p:first-child")
+    assert known >= 5  # some 80 % of them
+    page.select_option("[name=noise]", "0")  # another experiment: its networks are gone
+    assert page.locator("[data-lab-pad-canvas]").count() == 0
+
+
 EMBEDDED = {"02": "L2 0.01", "03": "L1 0.001", "04": "dropout 0.25", "05": "augmentation 0.08"}
 EMBEDDED |= {"06": "early stopping 3"}
 

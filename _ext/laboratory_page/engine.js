@@ -142,7 +142,9 @@ function accuracies(scores, labels, networks) {
 const SCALE = 15; // grey levels
 const floats = (pixels) => Float32Array.from(pixels, (pixel) => pixel / SCALE);
 
-/* Train one arm, and report after each epoch the accuracies of all its networks. */
+/* Train one arm, and report after each epoch the accuracies of all its networks.
+
+   Returns a function of an image that gives what each network answers at the end, ten shares each. */
 async function train({ digits, setting, arm, pairs, epochs }, report) {
   const sets = pairs.map((pair) => draw(pair, setting, digits.pool));
   const pool = floats(digits.pool.images);
@@ -207,13 +209,21 @@ async function train({ digits, setting, arm, pairs, epochs }, report) {
       test: await evaluate(unseen.test, (k, i) => digits.test.labels[i]),
     });
   }
+  const shares = jit((parameters, x) => nn.softmax(forward(parameters, x, []), -1));
+  return (pixels) => {
+    const parameters = layers.map(({ w, b }) => ({ w: w.ref, b: b.ref }));
+    return shares(parameters, np.array(pixels).reshape([1, 1, 784])).data();
+  };
 }
 
+let answers = null;
 self.onmessage = async ({ data }) => {
   try {
+    if (data.ask) return self.postMessage({ answers: await answers(data.ask) });
     await jax.init("wasm");
     jax.defaultDevice("wasm");
-    await train(data, (seen) => self.postMessage(seen));
+    answers = await train(data, (seen) => self.postMessage(seen));
+    self.postMessage({ ready: true });
   } catch (error) {
     self.postMessage({ error: String(error) });
   }

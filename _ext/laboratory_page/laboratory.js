@@ -18,7 +18,8 @@ const TEMPLATE = `
   <div data-lab-result role="status"></div>
   <div data-lab-chart role="img" aria-label="Accuracy of twenty networks over the epochs, in two colours: test digits solid, training digits dashed"></div>
   <p class="explorer-key"><span aria-hidden="true">━━</span> test digits &nbsp; <span aria-hidden="true">╍╍</span> training digits, as they are labelled &nbsp; <span data-lab-key></span></p>
-  <div data-lab-dots></div>`;
+  <div data-lab-dots></div>
+  <div data-lab-pad></div>`;
 
 /* Build the laboratory in an element: at the view that it names, or at that of the page's address. */
 window.laboratory = function (root) {
@@ -43,6 +44,7 @@ window.laboratory = function (root) {
   const control = (name) => root.querySelector(`[name=${name}]`);
   const part = (name) => root.querySelector(`[data-lab-${name}]`);
   let workers = [];
+  let ready = 0; // of the workers, those that have trained and can be asked
   let digits = null;
   let chart = null;
   let curves = [];
@@ -281,7 +283,9 @@ window.laboratory = function (root) {
   function stop() {
     workers.forEach((worker) => worker.terminate());
     workers = [];
+    ready = 0;
     part("train").textContent = "Train";
+    part("pad").replaceChildren();
   }
 
   /* Whether the guess was right, and how many were, as this device remembers. */
@@ -301,8 +305,20 @@ window.laboratory = function (root) {
     return [`Your guess was ${right ? "right" : "wrong"}: so far ${score.right} of ${score.made}.`];
   }
 
+  /* What the networks of both arms answer to an image, ten shares each. */
+  const ask = (pixels) => Promise.all(workers.map((worker) => new Promise((done) => {
+    worker.onmessage = ({ data }) => done(data.answers);
+    worker.postMessage({ ask: pixels });
+  })));
+
+  async function openPad() {
+    await load("pad");
+    const names = [0, 1].map((i) => named(...sideOf(i)));
+    window.laboratoryPad(part("pad"), { ask, names, colours: [0, 1].map(colourOf), samples: digits.test });
+  }
+
   function finished(view) {
-    stop();
+    part("train").textContent = "Train";
     const end = sentence(view, false);
     const stopping = [view.technique, view.rival].includes("early stopping");
     const best = stopping ? [] : [sentence(view, true).text];
@@ -316,7 +332,9 @@ window.laboratory = function (root) {
   }
 
   async function train() {
-    if (workers.length) return stop();
+    const running = workers.length > ready;
+    stop();
+    if (running) return;
     const view = state();
     part("train").textContent = "Stop";
     part("result").replaceChildren();
@@ -343,6 +361,11 @@ window.laboratory = function (root) {
         if (data.error) {
           stop();
           return say(`Training ended with an error: ${data.error}. The chapters show stored runs.`);
+        }
+        if (data.ready) {
+          ready += 1;
+          if (ready === 2) openPad();
+          return;
         }
         curves[i].push(data);
         draw();
