@@ -2,7 +2,6 @@
 
 import decimal
 import re
-from dataclasses import astuple, fields
 from pathlib import Path
 
 import IPython.display
@@ -11,20 +10,18 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from nbval.plugin import get_sanitize_patterns
-from scipy import special
+from scipy import special, stats
 
 from utils import BookError
 from utils.evidence import (
     ClaimFailed,
     Difference,
-    at_best_strength,
     calibration,
     calibration_error,
     chosen,
     claim,
     comparison,
     components,
-    differences,
     false_alarms,
     holm,
     means,
@@ -296,43 +293,6 @@ def test_tolerance_by_hand():
     assert tolerance(ten) == pytest.approx(2**0.5 * 4.781 * error, rel=1e-3)
 
 
-@pytest.fixture
-def two_settings():
-    """A baseline and one rival with two strengths each; validation and test disagree by hand."""
-    rows = [
-        # n_train, technique, strength, seed, val accuracy, test accuracy, val and test log-loss
-        (300, "none", 0.1, 0, 0.80, 0.70, 0.5, 0.6),
-        (300, "none", 0.1, 1, 0.82, 0.72, 0.5, 0.6),
-        (300, "none", 0.2, 0, 0.90, 0.60, 0.7, 0.9),  # best on validation, not on the test set
-        (300, "none", 0.2, 1, 0.90, 0.62, 0.7, 0.9),
-        (300, "rival", 1.0, 0, 0.95, 0.65, 0.4, 0.5),
-        (300, "rival", 1.0, 1, 0.93, 0.69, 0.4, 0.4),
-        (300, "rival", 2.0, 0, 0.50, 0.99, 0.9, 0.1),
-        (300, "rival", 2.0, 1, 0.50, 0.99, 0.9, 0.1),
-    ]
-    names = "n_train technique strength seed val_accuracy test_accuracy val_log_loss test_log_loss"
-    few = pd.DataFrame(rows, columns=names.split())
-    many = few.assign(n_train=1_000, test_accuracy=few["test_accuracy"] + 0.01 * few["seed"])
-    return pd.concat([few, many]).assign(label_noise=0.2)
-
-
-def test_validation_chooses_the_strength(two_settings):
-    chosen = at_best_strength(two_settings)
-    assert list(chosen["strength"]) == [0.2, 0.2, 1.0, 1.0] * 2
-    assert list(at_best_strength(two_settings, "log_loss")["strength"]) == [0.1, 0.1, 1, 1] * 2
-    with pytest.raises(BookError, match="no 'val_acc' among"):
-        at_best_strength(two_settings, "acc")
-
-
-def test_differences_from_the_baseline_at_its_own_best(two_settings):
-    table = differences(two_settings)
-    assert list(table["technique"]) == ["rival", "rival"] and list(table["n_train"]) == [300, 1_000]
-    by_hand = paired_difference([0.65, 0.69], [0.60, 0.62])
-    columns = [field.name for field in fields(by_hand)]
-    assert list(table.loc[0, columns]) == pytest.approx(astuple(by_hand))
-    assert differences(two_settings, "log_loss")["mean"][0] == pytest.approx(0.45 - 0.6)
-
-
 def test_holm_multiplies_by_what_is_left():
     corrected = holm(pd.Series([0.01, 0.001, 0.02, 0.4]), planned=10)
     np.testing.assert_allclose(corrected, [0.09, 0.01, 0.16, 1.0])
@@ -367,6 +327,8 @@ def test_how_often_and_by_how_many_deviations():
     same = paired_difference([1.0, 2.0], [1.0, 2.0])
     assert (same.higher, same.deviations) == (0.5, 0.0)
     assert paired_difference([0.0, 1.0], [1.0, 2.0]).deviations == -np.inf
+    x, y = np.random.default_rng(0).normal(size=(2, 9))
+    assert paired_difference(x, y).p == pytest.approx(stats.ttest_rel(x, y).pvalue)
 
 
 # What a search chooses, and calibration

@@ -30,6 +30,11 @@ class Difference:
     higher: float
     deviations: float
 
+    @property
+    def p(self):
+        """The p-value of the paired t-test, without a correction for other comparisons."""
+        return float(2 * stats.t.sf(abs(self.deviations) * self.pairs**0.5, self.pairs - 1))
+
     def __format__(self, spec):
         if not spec:
             return str(self)
@@ -160,39 +165,6 @@ def tolerance(scores):
     """
     quantile = stats.t.ppf(1 - 0.001 / 2, len(scores) - 1)
     return 2**0.5 * quantile * stats.sem(scores)
-
-
-def at_best_strength(scores, metric="accuracy"):
-    """Keep the rows of the strength that validation chooses, for each setting and technique.
-
-    `scores` is `utils.results.load_results("scores")`, `metric` is "accuracy" or "log_loss". The
-    chosen strength has the best mean of `val_<metric>` over the seeds. Raises `BookError` for
-    another metric.
-    """
-    key = ["n_train", "label_noise", "technique"]
-    _scores(scores, f"val_{metric}")  # or raise
-    means = scores.groupby([*key, "strength"], sort=False)[f"val_{metric}"].mean()
-    best = (-means if metric == "log_loss" else means).groupby(key, sort=False).idxmax()
-    return scores.set_index([*key, "strength"]).loc[list(best)].reset_index()
-
-
-def differences(scores, metric="accuracy"):
-    """Return each technique's paired difference from the baseline, all at their best strengths.
-
-    A row per setting (`n_train`, `label_noise`) and `technique` of `scores`, which is
-    `utils.results.load_results("scores")`, with the columns of `Difference`, in the unit of
-    `test_<metric>`.
-    """
-    rows = []
-    chosen = at_best_strength(scores, metric)
-    for (n_train, label_noise), setting in chosen.groupby(["n_train", "label_noise"]):
-        tables = dict(iter(setting.groupby("technique", sort=False)))
-        baseline = tables.pop("none")
-        for technique, table in tables.items():
-            difference = paired_difference(table, baseline, f"test_{metric}")
-            row = {"n_train": n_train, "label_noise": label_noise, "technique": technique}
-            rows.append(row | dataclasses.asdict(difference))
-    return pd.DataFrame(rows)
 
 
 # At the last epoch accuracy and log-loss choose, and at each best epoch the score that is best.
