@@ -8,7 +8,7 @@ from nbformat.v4 import new_notebook
 
 from tools.notebooks import NOTEBOOKS, ROOT, as_text, cells, prose, read
 
-PAGES = [p for p in NOTEBOOKS if p.name < "07" or p.name[:2] in ("08", "09", "wh")]
+PAGES = [p for p in NOTEBOOKS if p.name < "10" or p.name.startswith("wh")]
 NUMBER = r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?"
 SIGNED = rf"[+−-]?{NUMBER}"
 INTERVAL = rf"({SIGNED})(?: points)? \(({SIGNED}) to ({SIGNED})\)"

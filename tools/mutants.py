@@ -93,7 +93,7 @@ def by_notebook():
 # The technique does nothing, or something else
 
 
-@mutant("04_dropout", "10_article_on_trial", "11_bug_museum")
+@mutant("04_dropout", "10_bug_museum")
 def dropout_drops_nothing():
     layers.Dropout.call = lambda self, inputs, training=False: inputs
 
@@ -104,13 +104,13 @@ def dropout_also_at_inference():
     layers.Dropout.call = lambda self, inputs, training=False: old(self, inputs, training=True)
 
 
-@mutant("02_l2", "03_l1", "10_article_on_trial")
+@mutant("02_l2", "03_l1")
 def penalties_are_zero():
     for kind in (regularizers.L1, regularizers.L2):
         kind.__call__ = lambda self, x: keras.ops.zeros(())
 
 
-@mutant("02_l2", "03_l1", "10_article_on_trial")
+@mutant("02_l2", "03_l1")
 def L1_and_L2_are_swapped():
     regularizers.L1, regularizers.L2 = regularizers.L2, regularizers.L1
 
@@ -137,7 +137,7 @@ AUGMENTERS = [
 ]
 
 
-@mutant("05_data_augmentation", "07_case_study", "09_which_technique_when")
+@mutant("05_data_augmentation", "09_which_technique_when")
 def augmentation_returns_its_input():
     for layer in AUGMENTERS:
         layer.call = lambda self, data, training=True: data
@@ -159,12 +159,12 @@ def change_stopping(change):
         change(self)
 
 
-@mutant("06_early_stopping", "11_bug_museum")
+@mutant("06_early_stopping", "10_bug_museum")
 def early_stopping_never_stops():
     change_stopping(lambda rule: setattr(rule, "patience", 10**6))
 
 
-@mutant("06_early_stopping", "11_bug_museum")
+@mutant("06_early_stopping", "10_bug_museum")
 def the_best_weights_are_not_restored():
     change_stopping(lambda rule: setattr(rule, "restore_best_weights", False))
 
@@ -179,7 +179,7 @@ def the_worst_epoch_is_taken_for_the_best():
         return np.argmax(*args, **kwargs) if by_notebook() else old(*args, **kwargs)
 
 
-@mutant("06_early_stopping", "10_article_on_trial")
+@mutant("06_early_stopping")
 def an_unknown_monitor_is_replaced_and_stops_the_training():
     @wrap(keras.callbacks.EarlyStopping, "on_epoch_end")
     def stop(old, self, epoch, logs=None):
@@ -189,7 +189,7 @@ def an_unknown_monitor_is_replaced_and_stops_the_training():
             self.model.stop_training = True
 
 
-@mutant("06_early_stopping", "07_case_study", "10_article_on_trial")
+@mutant("06_early_stopping")
 def compiling_starts_from_new_weights():
     @wrap(keras.Model, "compile")
     def fresh(old, self, *args, **kwargs):
@@ -202,7 +202,7 @@ def compiling_starts_from_new_weights():
 # The comparison is not what it says
 
 
-@mutant("02_l2", "10_article_on_trial")
+@mutant("02_l2", "07_case_study")
 def the_baseline_has_L2():
     @wrap(layers.Dense, "__init__")
     def penalized(old, self, *args, kernel_regularizer=None, **kwargs):
@@ -296,7 +296,7 @@ def change_famous_results(change):
         return change(table) if "part" in table else table
 
 
-@mutant("famous_results")
+@mutant("07_case_study", "famous_results")
 def the_first_and_the_last_part_of_a_result_are_swapped():
     @change_famous_results
     def swapped(table):
@@ -304,7 +304,12 @@ def the_first_and_the_last_part_of_a_result_are_swapped():
         return table.assign(part=table["part"].replace({first: last, last: first}))
 
 
-@mutant("famous_results")
+@mutant("07_case_study")
+def the_strongest_of_three_settings_is_chosen():
+    change_famous_results(lambda table: table.assign(choice=2 - table["choice"]))
+
+
+@mutant("07_case_study", "famous_results")
 def what_is_stored_of_a_result_is_turned_round():
     @change_famous_results
     def turned(table):
@@ -313,7 +318,7 @@ def what_is_stored_of_a_result_is_turned_round():
         return table
 
 
-@mutant("05_data_augmentation", "07_case_study", "ten_seeds")
+@mutant("05_data_augmentation", "ten_seeds")
 def runs_do_not_share_their_seeds():
     calls = []
 
@@ -417,7 +422,7 @@ def directions_are_ten_times_as_curved():
         return 10 * old(*args, **kwargs)
 
 
-@mutant("01_overfitting", "07_case_study")
+@mutant("01_overfitting")
 def networks_are_judged_on_their_training_images():
     @change_data
     def leak(mnist):
@@ -507,29 +512,6 @@ def copy_the_first(table, *key):
     table[columns] = table.groupby(["n_train", "label_noise", *key])[columns].transform("first")
 
 
-@mutant("07_case_study", "10_article_on_trial")
-def stored_networks_have_the_scores_of_the_plain_one():
-    change_scores(lambda s: give(s, "plain", set(s["technique"])))
-
-
-@mutant("07_case_study", "10_article_on_trial")
-def stored_runs_of_a_network_are_the_same():
-    def change(scores):
-        for _, rows in scores.groupby("technique"):
-            scores.loc[rows.index, SCORES] = rows[SCORES].iloc[0].to_numpy()
-
-    change_scores(change)
-
-
-@mutant("10_article_on_trial")
-def validation_scores_are_printed_as_test_scores():
-    def change(scores):
-        for metric in ("accuracy", "log_loss"):
-            scores[f"test_{metric}"] = scores[f"val_{metric}"]
-
-    change_scores(change)
-
-
 @mutant("08_choosing_the_strength")
 def log_loss_is_the_share_of_errors():
     change_scores(lambda s: s.__setitem__("val_log_loss", 1 - s["val_accuracy"]))
@@ -566,12 +548,12 @@ def augmentation_has_the_scores_of_the_baseline():
     change_scores(lambda s: give(s, "none", ["augmentation", "dropout + augmentation"]))
 
 
-@mutant("10_article_on_trial")
+@mutant("07_case_study")
 def dropout_has_the_scores_of_L1():
     change_scores(lambda s: give(s, "L1", ["dropout"]))
 
 
-@mutant("09_which_technique_when", "10_article_on_trial")
+@mutant("09_which_technique_when")
 def penalties_have_the_scores_of_dropout():
     change_scores(lambda s: give(s, "dropout", ["L1", "L2"]))
 
@@ -612,58 +594,18 @@ def temperatures_stay_as_they_are():
     change_scores(change)
 
 
-@mutant("09_which_technique_when", "10_article_on_trial")
+@mutant("09_which_technique_when")
 def few_images_are_taken_for_many():
     def change(scores):
-        if scores["n_train"].nunique() == 1:  # the article's networks
-            return
-        if 42_000 in set(scores["n_train"]):  # of the first edition, with fewer seeds there
-            five = scores["seed"] < scores.loc[scores["n_train"] == 42_000, "seed"].nunique()
-            for taken, given in ((1_000, 10_000), (3_000, 42_000)):
-                few, many = ((scores["n_train"] == n) & five for n in (taken, given))
-                few_scores = scores.loc[few, SCORES].to_numpy()
-                scores.loc[few, SCORES] = scores.loc[many, SCORES].to_numpy()
-                scores.loc[many, SCORES] = few_scores
-        else:
-            scores["n_train"] = scores["n_train"].replace({1_000: 10_000, 10_000: 1_000})
+        scores["n_train"] = scores["n_train"].replace({1_000: 10_000, 10_000: 1_000})
 
     change_scores(change)
-
-
-@mutant("10_article_on_trial")
-def training_scores_are_those_of_the_test():
-    def change(scores):
-        scores["train_accuracy"] = scores["test_accuracy"]
-
-    change_scores(change)
-
-
-@mutant("10_article_on_trial")
-def stored_curves_only_rise_after_their_first_low():
-    @wrap(results, "load_results")
-    def changed(old, *args, **kwargs):
-        table = old(*args, **kwargs)
-        if call_of(old, args, kwargs).arguments["name"] == "curves":
-            for curve in table["val_log_loss"]:
-                low = int(np.argmax(np.diff(curve) > 0))
-                curve[low:] = np.maximum.accumulate(curve[low:])
-        return table
 
 
 # Keras and NumPy do something else
 
 
-@mutant("10_article_on_trial")
-def no_optimizer_decays_weights():
-    keras.optimizers.Optimizer._apply_weight_decay = lambda self, variables: None
-
-
-@mutant("10_article_on_trial")
-def pixels_are_taken_for_axes():
-    np.linalg.eigh = lambda matrix: (np.diag(matrix), np.eye(len(matrix)))
-
-
-@mutant("10_article_on_trial")
+@mutant("07_case_study")
 def a_generator_of_NumPy_seeds_Keras():
     @wrap(np.random, "default_rng")
     def seeding(old, seed=None):
@@ -706,12 +648,12 @@ def seeds_scatter_five_times_as_much():
 # The museum
 
 
-@mutant("11_bug_museum")
+@mutant("10_bug_museum")
 def every_repair_is_accepted():
     museum.fault = lambda *args: None
 
 
-@mutant("11_bug_museum")
+@mutant("10_bug_museum")
 def every_repair_is_refused():
     museum.fault = lambda *args: "it is not the book's"
 

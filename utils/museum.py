@@ -1,4 +1,4 @@
-"""The checks of chapter 11: does a repaired program do what its heading says.
+"""The checks of chapter 10: does a repaired program do what its heading says.
 
 Each looks at what the program does, with data made for the purpose, and never at how it is written.
 """

@@ -31,77 +31,6 @@ MAP = {
 }
 
 
-class FirstBudget(NamedTuple):
-    """The first edition's: how long and how often every technique trained in a setting."""
-
-    epochs: int
-    seeds: int
-    validation: int = 1_000
-
-
-BUDGETS = {  # training images: epochs and seeds
-    300: FirstBudget(30, 10),
-    1_000: FirstBudget(25, 10),
-    3_000: FirstBudget(15, 10),
-    10_000: FirstBudget(8, 10),
-    42_000: FirstBudget(5, 5),
-}
-
-
-class Technique(NamedTuple):
-    """What a technique's strength is called, the strengths tried, and how to train with one.
-
-    `options(strength)` returns the arguments of `network`, and may hold `stopping`, those of an
-    `EarlyStopping` that restores the best weights.
-    """
-
-    knob: str
-    strengths: tuple
-    options: Callable
-
-
-# A technique that is added here is part of the next sweep, and of the tables.
-TECHNIQUES = {
-    "none": Technique(
-        "learning rate", (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), lambda s: {"learning_rate": s}
-    ),
-    "L2": Technique(
-        "λ", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), lambda s: {"penalty": regularizers.L2(s)}
-    ),
-    "L1": Technique(
-        "λ", (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3), lambda s: {"penalty": regularizers.L1(s)}
-    ),
-    "dropout": Technique("rate", (0.1, 0.25, 0.4, 0.5, 0.65, 0.8), lambda s: {"rate": s}),
-    "augmentation": Technique(
-        "shift", (0.02, 0.04, 0.06, 0.08, 0.12, 0.16), lambda s: {"shift": s}
-    ),
-    "early stopping": Technique(
-        "patience", (1, 2, 3, 5, 8, 12), lambda s: {"stopping": {"patience": s}}
-    ),
-    "dropout + augmentation": Technique(
-        "rate", (0.05, 0.1, 0.25, 0.4, 0.5, 0.65), lambda s: {"rate": s, "shift": 0.08}
-    ),
-    "L2 + early stopping": Technique(
-        "λ",
-        (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-        lambda s: {"penalty": regularizers.L2(s), "stopping": {"patience": 3}},
-    ),
-}
-
-# The article's networks, as meant, on its 70:30 split: `--article` trains them for chapter 7.
-LARGE = {"hidden": (500,) * 5}
-STOP = {"monitor": "val_accuracy", "patience": 2}
-ARTICLE = {
-    "plain": Technique("learning rate", (1e-3,), lambda s: LARGE | {"learning_rate": s}),
-    "L2 1e-4": Technique("λ", (1e-4,), lambda s: LARGE | {"penalty": regularizers.L2(s)}),
-    "L1 1e-4": Technique("λ", (1e-4,), lambda s: LARGE | {"penalty": regularizers.L1(s)}),
-    "dropout 0.25": Technique("rate", (0.25,), lambda s: LARGE | {"rate": s}),
-    "augmented": Technique("shift", (0.08,), lambda s: LARGE | {"shift": s}),
-    "stopped": Technique("patience", (2,), lambda s: LARGE | {"stopping": STOP}),
-}
-ARTICLE_BUDGET = {42_000: FirstBudget(10, 10, 18_000)}
-
-
 class Arm(NamedTuple):
     """A technique of the map: its nine strengths, weakest first, and how to train with one.
 
@@ -190,7 +119,6 @@ STYLE = {
     "early stopping": ("#CA7CA4", "X"),
     "weight decay": ("#594E05", "v"),
     "dropout + augmentation": ("#67351E", "*"),
-    "L2 + early stopping": ("#2E3366", ">"),
     "label smoothing": ("#913D43", "<"),
     "batch normalization": ("#1400A2", "p"),
     "dropout + max-norm": ("#2E0F33", "h"),
