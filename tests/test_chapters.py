@@ -142,7 +142,9 @@ def test_five_minutes_come_first(path):
     assert "*Five minutes for the idea, " in text.split("\n\n")[2]
     drawn = next(i for i, cell in enumerate(notebook.cells) if "mystnb" in cell.metadata)
     ticked = next(i for i, cell in enumerate(notebook.cells) if "breaks={" in cell.source)
-    explained = next(i for i, c in enumerate(notebook.cells) if "A tick marks a sentence" in c.source)
+    explained = next(
+        i for i, c in enumerate(notebook.cells) if "A tick marks a sentence" in c.source
+    )
     assert drawn < ticked < explained
 
 

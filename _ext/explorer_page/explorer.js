@@ -6,13 +6,13 @@
   const base = document.getElementById("explorer-script").src.replace(/[^/]*$/, "");
   const settings = {}; // "1000-20" to its data, as they are loaded
   const METRICS = { accuracy: "accuracy", log_loss: "log-loss" };
-  const ENDS = { last: "the last epoch", best: "each best epoch" };
+  const ENDS = { last: "the last epoch", best: "each run's best epoch" };
   const NAMES = ["n_train", "label_noise", "technique", "score", "end", "pairs", "strength"];
   const START = { n_train: "1000", label_noise: "20", technique: "dropout", score: "accuracy", end: "last", pairs: "10", strength: null };
   const charts = {};
   let index = null;
   let state = {};
-  let tapped = false; // a cell of the map, whose runs are to be scrolled to
+  let target = null; // what is to be scrolled to once it is drawn
 
   window.explorerIndex = function (data) {
     index = data;
@@ -79,7 +79,7 @@
   function tried(arm) {
     const knob = arm.knob === "learning rate" ? 0 : 1;
     const column = 2 + Object.keys(index.map).indexOf(view());
-    const points = arm.tried.map((row) => ({ x: row[knob], y: row[column] }));
+    const points = arm.tried.map((row) => ({ x: row[knob], y: row[column], rate: row[0] }));
     return points.sort((a, b) => a.x - b.x);
   }
 
@@ -136,8 +136,9 @@
     drawCurves(sides, data.epochs);
     drawPairs(compared);
     drawSearch(arm, data);
-    if (tapped) at("sentence").scrollIntoView({ block: "end" });
-    tapped = false;
+    const place = target && at(target);
+    if (place) requestAnimationFrame(() => place.scrollIntoView({ block: "end" })); // the charts have their size
+    target = null;
   }
 
   function fill(key, values, label) {
@@ -151,6 +152,16 @@
     const zero = Number(text) === 0;
     return (sign && value > 0 && !zero ? "+" : "") + (zero ? text.replace("-", "") : text.replace("-", "−"));
   }
+
+  /* The end of an interval, with enough digits to tell it from zero. */
+  function end(value) {
+    const usual = state.score === "accuracy" ? 2 : 3;
+    const texts = [usual, usual + 1, usual + 2].map((digits) => number(value, true, digits));
+    return texts.find((text) => /[1-9]/.test(text)) || texts[0];
+  }
+
+  /* A power of ten, as an axis has room for it. */
+  const power = (value) => "10" + [...String(Math.round(Math.log10(value)))].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] || "⁻").join("");
 
   function element(kind, text, attributes) {
     const made = Object.assign(document.createElement(kind), { textContent: text });
@@ -178,7 +189,7 @@
       row(element("th", technique, { scope: "row" }), ...columns.map((name) => tile(technique, name, cells[name]))));
     const held = at("map").contains(document.activeElement);
     at("map").querySelector("tbody").replaceChildren(...rows);
-    if (held) at("map").querySelector('[aria-pressed="true"]').focus({ preventScroll: true });
+    if (held) at("map").querySelector('[aria-pressed="true"]')?.focus({ preventScroll: true });
     at("legend").textContent = "Test " + METRICS[state.score] + " at " + ENDS[state.end] + ": difference from the tuned plain network" +
       (percent ? ", in percentage points." : "; less is better.") + " Coloured where it is clear, orange for better and purple for worse.";
   }
@@ -192,8 +203,8 @@
       style: "background:" + fill + ";color:" + ink,
     });
     button.addEventListener("click", () => {
-      tapped = true;
-      choose({ technique, n_train: n, label_noise: noise, strength: null });
+      target = "sentence";
+      choose({ technique, n_train: n, label_noise: noise, strength: null, pairs: "10" });
     });
     const cell = document.createElement("td");
     cell.append(button);
@@ -227,9 +238,9 @@
       at("sentence").textContent = start + "In this one pair " + measured + " is " + size + "; one pair has no interval.";
       return;
     }
-    const interval = "; 95 % interval " + number(low, true) + " to " + number(high, true) + unit + ".";
+    const interval = "; 95 % interval " + end(low) + " to " + end(high) + unit + ".";
     const cell = state.technique === "none" ? null : index.map[view()][state.technique][setting()];
-    const doubt = pairs === 10 && cell && !cell[1] ? " Among 144 comparisons, that is not clear." : "";
+    const doubt = pairs === 10 && cell && !cell[1] ? " Among the comparisons that were planned, that is not clear." : "";
     at("sentence").textContent = start + "Over " + pairs + " pairs " + (low > 0 || high < 0
       ? measured + " is " + size + interval + doubt
       : "there is no clear difference in " + measured + ": " + number(middle, true) + unit + interval);
@@ -249,16 +260,16 @@
   function slider(arm, strengths, data) {
     const points = tried(arm).filter((point) => String(point.x) === state.strength);
     const better = (list) => (state.score === "accuracy" ? Math.max(...list) : Math.min(...list));
-    const best = better(points.map((point) => point.y));
     const rival = better(tried(data.arms.none).map((point) => point.y));
     const unit = state.score === "accuracy" ? " %" : "";
     at("knob").textContent = arm.knob === "learning rate" ? "Learning rate" : "Strength (" + arm.knob + ")";
     at("strength").max = strengths.length - 1;
     at("strength").value = strengths.indexOf(state.strength);
     at("strength").setAttribute("aria-valuetext", arm.knob + " " + short(state.strength));
-    at("tried").textContent = "With " + arm.knob + " " + short(state.strength) + " the validation " + METRICS[state.score] + " of two pairs was " +
-      number(best) + unit + (points.length > 1 ? " at the better of its learning rates" : "") +
-      "; the plain network's best was " + number(rival) + unit + ".";
+    const seen = points.sort((a, b) => a.rate - b.rate).map((point) =>
+      number(point.y) + unit + (points.length > 1 ? " at learning rate " + short(point.rate) : ""));
+    at("tried").textContent = "With " + arm.knob + " " + short(state.strength) + " the validation " + METRICS[state.score] +
+      ", averaged over two runs, was " + seen.join(" and ") + "; the best of the plain network's learning rates reached " + number(rival) + unit + ".";
   }
 
   function plot(id, data, series, axes, scales) {
@@ -306,13 +317,18 @@
     const drawn = (list) => list.map((value, k) => (k < Number(state.pairs) ? value : null));
     const colour = index.colours[state.technique];
     const x = all.map((_, k) => k + 1);
-    const reach = Math.max(...all.map(Math.abs)) * 1.6;
+    const reach = Math.max(...all.map(Math.abs), ...after.slice(3).flatMap((a) => [-a.low, a.high])) * 1.1;
     const dots = { stroke: colour, paths: () => null, points: { show: true, size: 8, fill: colour } };
     const line = (width, dash) => ({ stroke: "#222222", width, dash, points: { show: false } });
     plot("pairs", [x, drawn(all), ...["mean", "low", "high"].map((end) => drawn(after.map((a) => a[end]))), x.map(() => 0)],
       [dots, line(3), line(1.5, [4, 3]), line(1.5, [4, 3]), { stroke: "#999999", width: 1, points: { show: false } }],
       [{ label: "pairs drawn", incrs: [1], space: 15 }, { label: "difference" + (state.score === "accuracy" ? ", points" : ""), values }],
       { x: { time: false, range: [0.5, 10.5] }, y: { range: [-reach, reach] } });
+    const away = after.map((a) => (a.low > 0) - (a.high < 0)); // -1 and 1 beside zero, 0 across it
+    const last = away.at(-1);
+    const from = 1 + all.length - [...away].reverse().concat(0).findIndex((side) => side !== last || side === 0);
+    at("enough").textContent = state.pairs !== "10" ? "" : last === 0
+      ? "Here ten pairs are not enough." : "Here the interval is on one side of zero from pair " + from + " on.";
     const texts = drawn(all).filter((value) => value !== null).map((value) => number(value, true));
     at("pairs").setAttribute("aria-label", "Differences of the pairs drawn: " + texts.join(", ") + ". The line is their mean, dashed lines are its 95 % interval.");
   }
@@ -322,15 +338,23 @@
     const colour = index.colours[state.technique];
     const [chosenRate, chosenStrength] = arm.chosen[view()].split(" ");
     const chosenAt = Number(arm.knob === "learning rate" ? chosenRate : chosenStrength);
-    const best = (state.score === "accuracy" ? Math.max : Math.min)(...tried(data.arms.none).map((point) => point.y));
+    const better = state.score === "accuracy" ? Math.max : Math.min;
+    const best = better(...tried(data.arms.none).map((point) => point.y));
+    const top = (x) => better(...points.filter((point) => point.x === x).map((point) => point.y));
     const mark = (size, fill, stroke) => ({ stroke, paths: () => null, points: { show: true, size, fill, width: 2 } });
     const only = (test) => points.map((point) => (test(point) ? point.y : null));
+    const wide = points.at(-1).x > 100 * points[0].x;
+    const powers = (_, splits) => splits.map((value) => (Math.abs(Math.log10(value) % 1) < 1e-9 || !wide ? value : null));
     // uPlot wants one value of y for each x; the second rate of a strength stands just beside it.
     const x = points.map((point, i) => point.x * (i && points[i - 1].x === point.x ? 1.0001 : 1));
-    plot("search", [x, points.map((point) => point.y), only((point) => String(point.x) === state.strength), x.map(() => best)],
-      [mark(7, "#FFFFFF", colour), mark(11, colour, colour), { stroke: index.colours.none, width: 1.5, dash: [4, 3], points: { show: false } }],
-      [{ label: arm.knob }, { label: "validation " + METRICS[state.score] + (state.score === "accuracy" ? ", %" : ""), values }],
-      { x: { time: false, distr: 3 } });
+    const line = { stroke: colour, width: 1, spanGaps: true, points: { show: false } };
+    plot("search", [x, only((point) => point.y === top(point.x)), points.map((point) => point.y),
+      only((point) => String(point.x) === state.strength), x.map(() => best)],
+      [line, mark(7, "#FFFFFF", colour), mark(11, colour, colour), { stroke: index.colours.none, width: 1.5, dash: [4, 3], points: { show: false } }],
+      [{ label: arm.knob, filter: powers, grid: { filter: powers }, ticks: { filter: powers },
+        values: (_, list) => list.map((value) => (value === null ? "" : wide ? power(value) : short(value))) },
+        { label: "validation " + METRICS[state.score] + (state.score === "accuracy" ? ", %" : ""), values }],
+      { x: { time: false, distr: wide ? 3 : 1 } });
     at("search").setAttribute("aria-label", "A dot for each of 18 configurations, at its strength; the chosen one has " + arm.knob + " " + short(chosenAt) +
       ". The dashed line is the plain network's best, " + number(best) + ".");
   }
@@ -355,6 +379,7 @@
     if (isPlace()) return state.n_train && show(); // the view stays; the page has scrolled there
     say("");
     state = fromAddress();
+    target = state.strength !== null ? "search" : state.pairs !== "10" ? "pairs" : "sentence";
     show();
   });
   window.addEventListener("resize", () => { if (charts.chart) show(); });
