@@ -296,12 +296,33 @@ def change_famous_results(change):
         return change(table) if "part" in table else table
 
 
-@mutant("07_case_study", "famous_results")
+@mutant("famous_results")
 def the_first_and_the_last_part_of_a_result_are_swapped():
     @change_famous_results
     def swapped(table):
         first, *_, last = table["part"].unique()
         return table.assign(part=table["part"].replace({first: last, last: first}))
+
+
+def give_part(of, to):
+    """Give one part of a famous result the values of another of as many rows."""
+
+    @change_famous_results
+    def given(table):
+        for part in to:
+            values = table.loc[table["part"] == of, "value"].to_numpy()
+            table.loc[table["part"] == part, "value"] = values
+        return table
+
+
+@mutant("07_case_study")
+def whitening_is_thrown_away_once_more():
+    give_part("printed: dropout", ["meant: whitening"])
+
+
+@mutant("07_case_study")
+def all_that_is_tuned_has_the_scores_of_augmentation():
+    give_part("tuned: augmentation", ["tuned: L2", "tuned: L1", "tuned: dropout"])
 
 
 @mutant("07_case_study")
@@ -594,7 +615,7 @@ def temperatures_stay_as_they_are():
     change_scores(change)
 
 
-@mutant("09_which_technique_when")
+@mutant("07_case_study", "09_which_technique_when")
 def few_images_are_taken_for_many():
     def change(scores):
         scores["n_train"] = scores["n_train"].replace({1_000: 10_000, 10_000: 1_000})
