@@ -24,7 +24,7 @@ override MNIST_NPZ := $(CURDIR)/$(value MNIST_NPZ)
 export MNIST_NPZ
 endif
 
-.PHONY: help book test check units lab refresh sweep audit mutants alarms bench serve clean named
+.PHONY: help book pdf test check units lab refresh sweep audit mutants alarms bench serve clean named
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -53,6 +53,9 @@ endif
 book: $(READY) ## build the site in _build/html (environment included)
 	@$(ALONE) $(BOOK)
 	@echo "$(CURDIR)/_build/html/index.html"
+
+pdf: $(READY) ## print the whole book as _build/regularization.pdf (needs Chromium)
+	@$(ALONE) $(PY) -m tools.pdf
 
 test: $(READY) ## re-execute every chapter and check every claim
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
