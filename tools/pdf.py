@@ -46,7 +46,7 @@ def print_page(source, target):
                 executable_path=next(browsers, None), args=["--no-sandbox"]
             )
         except Error:
-            raise SystemExit("a PDF is printed by Chromium: install it, or Chrome.") from None
+            raise SystemExit("A PDF is printed by Chromium: install it, or Chrome.") from None
         page = browser.new_page()
         page.goto(source.as_uri())
         page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
