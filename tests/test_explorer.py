@@ -228,7 +228,8 @@ def test_pairs_are_drawn_one_after_another(page):
         drawn = page.get_attribute("#explorer-pairs", "aria-label").split(". The line")[0]
         assert drawn.count(",") == pairs - 1
         assert bool(text(page, "enough")) is (pairs == 10)
-    assert page.is_disabled("#explorer-more")
+    assert page.is_hidden("#explorer-more")
+    assert page.evaluate("document.activeElement.id") == "explorer-one"
     assert text(page, "enough") == "Here the interval is on one side of zero from pair 3 on."
 
 

@@ -116,6 +116,21 @@ def test_digits_are_tiled_in_order():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["up", "down"]
 
 
+def luminance(colour):
+    """Return the relative luminance of a colour (WCAG 2.2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return np.dot(linear, (0.2126, 0.7152, 0.0722))
+
+
+def test_numbers_stand_out_from_their_tiles():
+    means = np.linspace(-0.2, 0.2, 41)
+    for clear in (True, False):
+        fills, inks = plots.tile_colours(means, np.full(41, clear), 0.1)
+        for fill, ink in zip(fills, inks, strict=True):
+            low, high = sorted(map(luminance, (fill, ink)))
+            assert (high + 0.05) / (low + 0.05) > 4.5
+
+
 def test_tiles_are_coloured_where_a_difference_is_clear():
     rows = [
         ("dropout", 100, 0.0, 0.05, True),

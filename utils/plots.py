@@ -179,7 +179,8 @@ def tile_colours(means, clear, limit):
     fills = plt.get_cmap("PuOr_r")(np.clip(0.5 + np.asarray(means) / limit / 2, 0.1, 0.9))
     clear = np.asarray(clear, bool)
     fills[~clear] = 1
-    dark = clear & (fills[..., :3] @ (0.3, 0.59, 0.11) < 0.55)
+    linear = np.where(fills <= 0.04045, fills / 12.92, ((fills + 0.055) / 1.055) ** 2.4)[..., :3]
+    dark = clear & (linear @ (0.2126, 0.7152, 0.0722) < 0.179)  # white stands out more (WCAG 2.2)
     inks = np.select([dark, clear], ["#FFFFFF", "#000000"], "#666666")
     hexes = [to_hex(fill) for fill in fills.reshape(-1, 4)]
     return np.reshape(hexes, clear.shape), inks

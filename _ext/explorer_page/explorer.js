@@ -130,7 +130,8 @@
     sentence(sides, compared);
     table(sides);
     slider(arm, strengths, data);
-    at("more").disabled = state.pairs === "10";
+    if (state.pairs === "10" && document.activeElement === at("more")) at("one").focus();
+    at("more").hidden = state.pairs === "10";
     root.hidden = false; // before drawing: what is hidden has no width
     at("fallback").hidden = true;
     drawCurves(sides, data.epochs);
