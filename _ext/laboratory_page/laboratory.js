@@ -45,6 +45,7 @@ window.laboratory = function (root) {
   const part = (name) => root.querySelector(`[data-lab-${name}]`);
   let workers = [];
   let ready = 0; // of the workers, those that have trained and can be asked
+  let asking = Promise.resolve(); // the last question, answered or not
   let digits = null;
   let chart = null;
   let curves = [];
@@ -284,6 +285,7 @@ window.laboratory = function (root) {
     workers.forEach((worker) => worker.terminate());
     workers = [];
     ready = 0;
+    asking = Promise.resolve();
     part("train").textContent = "Train";
     part("pad").replaceChildren();
   }
@@ -305,11 +307,14 @@ window.laboratory = function (root) {
     return [`Your guess was ${right ? "right" : "wrong"}: so far ${score.right} of ${score.made}.`];
   }
 
-  /* What the networks of both arms answer to an image, ten shares each. */
-  const ask = (pixels) => Promise.all(workers.map((worker) => new Promise((done) => {
-    worker.onmessage = ({ data }) => done(data.answers);
-    worker.postMessage({ ask: pixels });
-  })));
+  /* What the networks of both arms answer to an image, ten shares each; one image after another. */
+  function ask(pixels) {
+    asking = asking.then(() => Promise.all(workers.map((worker) => new Promise((done) => {
+      worker.onmessage = ({ data }) => done(data.answers);
+      worker.postMessage({ ask: pixels });
+    }))));
+    return asking;
+  }
 
   async function openPad() {
     await load("pad");
