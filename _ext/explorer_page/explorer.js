@@ -75,18 +75,20 @@
     return Object.assign({}, START);
   }
 
+  /* Where in a configuration, learning rate and strength, an arm's knob stands. */
+  const knobOf = (arm) => (arm.knob === "learning rate" ? 0 : 1);
+
   /* What the search tried, by strength, or by learning rate for an arm that has no strength. */
   function tried(arm) {
-    const knob = arm.knob === "learning rate" ? 0 : 1;
     const column = 2 + Object.keys(index.map).indexOf(view());
-    const points = arm.tried.map((row) => ({ x: row[knob], y: row[column], rate: row[0] }));
+    const points = arm.tried.map((row) => ({ x: row[knobOf(arm)], y: row[column], rate: row[0] }));
     return points.sort((a, b) => a.x - b.x);
   }
 
   /* Give the strength a value that was tried: the chosen one where none is named. */
   function complete(arm) {
     const strengths = [...new Set(tried(arm).map((point) => String(point.x)))];
-    const usual = arm.chosen[view()].split(" ")[arm.knob === "learning rate" ? 0 : 1];
+    const usual = arm.chosen[view()].split(" ")[knobOf(arm)];
     const named = state.strength === null ? usual : state.strength;
     const known = find(strengths, named);
     if (!known) say("The address names no strength that was tried; this is the chosen one.");
@@ -337,8 +339,7 @@
   function drawSearch(arm, data) {
     const points = tried(arm);
     const colour = index.colours[state.technique];
-    const [chosenRate, chosenStrength] = arm.chosen[view()].split(" ");
-    const chosenAt = Number(arm.knob === "learning rate" ? chosenRate : chosenStrength);
+    const chosenAt = arm.chosen[view()].split(" ")[knobOf(arm)];
     const better = state.score === "accuracy" ? Math.max : Math.min;
     const best = better(...tried(data.arms.none).map((point) => point.y));
     const top = (x) => better(...points.filter((point) => point.x === x).map((point) => point.y));
