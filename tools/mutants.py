@@ -508,9 +508,6 @@ def change_scores(change):
         return table
 
 
-SCORES = [f"{split}_{m}" for split in ("train", "val", "test") for m in ("accuracy", "log_loss")]
-
-
 def scores_of(table):
     """Return the names of a table's columns of scores."""
     return [name for name in table if name.startswith(("train_", "val_", "test_"))]
