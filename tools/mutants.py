@@ -78,7 +78,8 @@ def train_with_other_seeds(offset, train_seeds, args, kwargs):
     call = call_of(train_seeds, args, kwargs)
     call.arguments["seeds"] = [seed + offset for seed in call.arguments["seeds"]]
     runs = train_seeds(*call.args, **call.kwargs)
-    runs.scores.index -= offset
+    for end in (runs, *runs.best.values()):
+        end.scores.index -= offset
     return runs
 
 
