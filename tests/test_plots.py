@@ -111,8 +111,8 @@ def test_digits_are_tiled_in_order():
     images = np.stack([np.full((28, 28, 1), value) for value in (0.1, 0.2, 0.3, 0.4)])
     ax = plots.digits(plots.panels(), images, titles="ab", rows=["up", "down"])
     drawn = ax.images[0].get_array()
-    assert drawn.shape == (60, 60)
-    assert [drawn[0, 0], drawn[0, 40], drawn[40, 0], drawn[40, 40]] == [0.1, 0.2, 0.3, 0.4]
+    assert drawn.shape == (63, 63) and drawn[0, 0] == 0.25  # the frame
+    assert [drawn[2, 2], drawn[2, 40], drawn[40, 2], drawn[40, 40]] == [0.1, 0.2, 0.3, 0.4]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["up", "down"]
 
 

@@ -223,13 +223,14 @@ def tiles(table, text, limit):
 
 def digits(ax, images, titles=None, rows=("",)):
     """Draw images of shape (n, 28, 28, 1) in as many rows as there are names in `rows`."""
-    gap, columns = 4, len(images) // len(rows)
-    tiles = np.pad(images[..., 0], ((0, 0), (0, gap), (0, gap)))
-    grid = tiles.reshape(len(rows), columns, 28 + gap, 28 + gap).swapaxes(1, 2)
-    grid = grid.reshape(len(rows) * (28 + gap), -1)[:-gap, :-gap]
+    framed = np.pad(images[..., 0], ((0, 0), (1, 1), (1, 1)), constant_values=0.25)
+    gap, columns = 3, len(images) // len(rows)
+    tiles = np.pad(framed, ((0, 0), (0, gap), (0, gap)))
+    grid = tiles.reshape(len(rows), columns, 30 + gap, 30 + gap).swapaxes(1, 2)
+    grid = grid.reshape(len(rows) * (30 + gap), -1)[:-gap, :-gap]
     ax.imshow(grid, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
-    ax.set_yticks([14 + (28 + gap) * i for i in range(len(rows))], rows)
-    centres = [14 + (28 + gap) * i for i in range(columns)]
+    ax.set_yticks([15 + (30 + gap) * i for i in range(len(rows))], rows)
+    centres = [15 + (30 + gap) * i for i in range(columns)]
     ax.set_xticks(centres, [""] * columns if titles is None else titles)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -292,7 +293,7 @@ def among_ours(ax, chapter, runs, mnist):
             "order, and other versions than those in requirements.txt."
         )
     else:
-        print("Your mean test accuracies agree with the book's.")
+        print("The mean test accuracies agree with the book's.")
     return ax
 
 
