@@ -89,7 +89,8 @@ SLOPES = """async ({ x, y, arm, mask }) => {
   const array = (values, shape) => np.array(Float32Array.from(values)).reshape(shape);
   const masks = mask ? [64, 64, 64].map((units) => array(mask, [1, 8, units])) : [];
   const inputs = [array(x, [1, 8, 784]), array(y, [1, 8, 10])];
-  const [value, slopes] = valueAndGrad((p, x, y) => loss(p, x, y, masks, arm))(layers, ...inputs);
+  const both = valueAndGrad((p, x, y) => loss(p, x, y, masks, arm), { hasAux: true });
+  const [[value], slopes] = both(layers, ...inputs);
   const gradients = await Promise.all(slopes.map(({ w }) => w.data()));
   const lists = (arrays) => arrays.map((values) => [...values]);
   return { value: (await value.data())[0], weights: lists(weights), gradients: lists(gradients) };

@@ -88,7 +88,8 @@ function forward(layers, x, masks) {
   return h;
 }
 
-/* The sum over the networks of their mean log-loss with penalties on the hidden kernels. */
+/* The sum over the networks of their mean log-loss with penalties on the hidden kernels, and what
+   their last layers compute. */
 function loss(layers, x, y, masks, arm) {
   let penalty = np.array(0);
   for (const { w } of layers.slice(0, -1)) {
@@ -96,15 +97,17 @@ function loss(layers, x, y, masks, arm) {
     if (arm.l1) penalty = penalty.add(np.abs(w.ref).sum().mul(arm.l1));
   }
   const count = y.shape[1];
-  return nn.logSoftmax(forward(layers, x, masks), -1).mul(y).sum().mul(-1 / count).add(penalty);
+  const scores = forward(layers, x, masks);
+  return [nn.logSoftmax(scores.ref, -1).mul(y).sum().mul(-1 / count).add(penalty), scores];
 }
 
 /* One step of Adam for all networks; `rate` holds the correction for the first steps. */
 function stepper(arm) {
-  const slopes = valueAndGrad((layers, x, y, masks) => loss(layers, x, y, masks, arm));
+  const slopes = valueAndGrad((layers, x, y, masks) => loss(layers, x, y, masks, arm), { hasAux: true });
   const refs = (layers) => layers.map(({ w, b }) => ({ w: w.ref, b: b.ref }));
   return jit((layers, m, v, x, y, masks, rate) => {
-    const [value, gradient] = slopes(refs(layers), x, y, masks);
+    const [[value, scores], gradient] = slopes(refs(layers), x, y, masks);
+    value.dispose();
     const next = [[], [], []];
     layers.forEach((layer, i) => {
       const made = [{}, {}, {}];
@@ -120,29 +123,31 @@ function stepper(arm) {
       made.forEach((part, k) => next[k].push(part));
     });
     rate.dispose();
-    return [value, ...next];
+    return [scores, ...next];
   });
 }
 
-/* The share of right answers of each network, from an array of shape (networks, images, 10). */
-function accuracies(scores, labels, networks) {
+/* How many right answers each network gives to images `from` to `to`, of scores of shape
+   (networks, images, 10). */
+function hits(scores, networks, labels, from = 0, to = scores.length / 10 / networks) {
   const count = scores.length / 10 / networks;
   return Array.from({ length: networks }, (_, k) => {
     let right = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = from; i < to; i++) {
       const at = 10 * (k * count + i);
       let best = 0;
       for (let c = 1; c < 10; c++) if (scores[at + c] > scores[at + best]) best = c;
-      right += best === labels(k, i);
+      right += best === labels(k, i - from);
     }
-    return right / count;
+    return right;
   });
 }
 
 const SCALE = 15; // grey levels
 const floats = (pixels) => Float32Array.from(pixels, (pixel) => pixel / SCALE);
 
-/* Train one arm, and report after each epoch the accuracies of all its networks.
+/* Train one arm, and report after each epoch the accuracies of all its networks: of training images
+   while they train, as Keras does, with dropout at work and the weights of that moment.
 
    Returns a function of an image that gives what each network answers at the end, ten shares each. */
 async function train({ digits, setting, arm, pairs, epochs }, report) {
@@ -154,22 +159,19 @@ async function train({ digits, setting, arm, pairs, epochs }, report) {
   let [m, v] = [zeros(), zeros()];
   const step = stepper(arm);
   const answer = jit((parameters, x) => forward(parameters, x, []));
-  const evaluate = async (x, labels) => {
-    const parameters = layers.map(({ w, b }) => ({ w: w.ref, b: b.ref }));
-    return accuracies(await answer(parameters, x.ref).data(), labels, S);
-  };
   const known = new Float32Array(S * setting.images * 784);
   sets.forEach(({ places }, k) => places.forEach((place, i) => {
     known.set(pool.subarray(784 * place, 784 * (place + 1)), 784 * (k * setting.images + i));
   }));
-  const own = np.array(known).reshape([S, setting.images, 784]);
-  const shared = (part) => np.array(floats(digits[part].images)).reshape([1, digits[part].labels.length, 784]);
-  const unseen = { val: shared("validation"), test: shared("test") };
+  const [validation, test] = [digits.validation, digits.test];
+  const parts = [validation, test].map(({ images }) => np.array(floats(images)).reshape([1, -1, 784]));
+  const unseen = np.concatenate(parts, 1);
   const masks = pairs.map((pair) => stream(pair, PURPOSE.masks));
   const moves = pairs.map((pair) => stream(pair, PURPOSE.moves));
   const smooth = arm.smoothing || 0;
   let t = 0;
   for (let epoch = 1; epoch <= epochs; epoch++) {
+    const learned = new Array(S).fill(0);
     const orders = pairs.map((pair) => shuffled(setting.images, stream(pair, PURPOSE.order + epoch)));
     for (let from = 0; from < setting.images; from += BATCH) {
       const count = Math.min(BATCH, setting.images - from);
@@ -198,15 +200,20 @@ async function train({ digits, setting, arm, pairs, epochs }, report) {
       t += 1;
       const rate = RATE * Math.sqrt(1 - 0.999 ** t) / (1 - 0.9 ** t);
       const inputs = [np.array(x).reshape([S, count, 784]), np.array(y).reshape([S, count, 10])];
-      let value;
-      [value, layers, m, v] = step(layers, m, v, ...inputs, dropped, np.array(rate));
-      value.dispose();
+      let scores;
+      [scores, layers, m, v] = step(layers, m, v, ...inputs, dropped, np.array(rate));
+      const label = (k, i) => sets[k].labels[orders[k][from + i]];
+      hits(await scores.data(), S, label).forEach((right, k) => { learned[k] += right; });
     }
+    const parameters = layers.map(({ w, b }) => ({ w: w.ref, b: b.ref }));
+    const scores = await answer(parameters, unseen.ref).data();
+    const border = validation.labels.length;
+    const share = (counts, images) => counts.map((right) => right / images);
     report({
       epoch,
-      train: await evaluate(own, (k, i) => sets[k].labels[i]),
-      val: await evaluate(unseen.val, (k, i) => digits.validation.labels[i]),
-      test: await evaluate(unseen.test, (k, i) => digits.test.labels[i]),
+      train: share(learned, setting.images),
+      val: share(hits(scores, S, (k, i) => validation.labels[i], 0, border), border),
+      test: share(hits(scores, S, (k, i) => test.labels[i], border), test.labels.length),
     });
   }
   const shares = jit((parameters, x) => nn.softmax(forward(parameters, x, []), -1));
