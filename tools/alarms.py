@@ -61,7 +61,10 @@ ORDER = ast.Lt | ast.LtE | ast.Gt | ast.GtE
 
 
 def slacks(node):
-    """Return the code of a list of slacks, one per part of a condition, from its syntax tree."""
+    """Return the code of a list of slacks, one per part of a condition, from its syntax tree.
+
+    It names this module `_alarms`, for chapters have variables of their own, `least` and `exact`.
+    """
     match node:
         case ast.BoolOp(op=ast.And(), values=parts):
             return " + ".join(map(slacks, parts))
@@ -69,17 +72,20 @@ def slacks(node):
             terms = [f"({ast.unparse(term)})" for term in (node.left, *node.comparators)]
             rising = [isinstance(order, ast.Lt | ast.LtE) for order in ops]
             pairs = zip(rising, terms, terms[1:], strict=False)
-            gaps = [f"least({b} - {a})" if up else f"least({a} - {b})" for up, a, b in pairs]
+            gaps = [
+                f"_alarms.least({b} - {a})" if up else f"_alarms.least({a} - {b})"
+                for up, a, b in pairs
+            ]
             return f"[{', '.join(gaps)}]"
         case ast.Call(func=ast.Attribute(value=ast.Compare() as each, attr="all")):
             return slacks(each)
         case ast.Call(func=ast.Name("all"), args=[ast.GeneratorExp(elt=each, generators=loops)]):
-            return f"smallest([{slacks(each)} {' '.join(map(ast.unparse, loops))}])"
+            return f"_alarms.smallest([{slacks(each)} {' '.join(map(ast.unparse, loops))}])"
         case ast.Call(func=ast.Name("all"), args=[each]):
             return slacks(each)
         case ast.Call(func=ast.Attribute(attr="isclose" | "allclose"), args=args, keywords=options):
-            return f"[closeness({', '.join(map(ast.unparse, (*args, *options)))})]"
-    return f"[exact({ast.unparse(node)})]"
+            return f"[_alarms.closeness({', '.join(map(ast.unparse, (*args, *options)))})]"
+    return f"[_alarms.exact({ast.unparse(node)})]"
 
 
 def marked(source):
@@ -117,8 +123,7 @@ def shift(offset):
 def measure(chapter, source, offset):
     """Execute a chapter with other seeds; return the slack of each part of each of its claims."""
     with tempfile.TemporaryDirectory() as home:
-        setup = "from tools.alarms import closeness, exact, least, shift, smallest\n"
-        setup += f"shift({offset})\n"
+        setup = f"import tools.alarms as _alarms\n_alarms.shift({offset})\n"
         if source == "sample":  # no file, no cache and no network
             away = {"KERAS_HOME": home, "https_proxy": "http://127.0.0.1:9"}
             setup += f"import os\nos.environ.pop('MNIST_NPZ', None)\nos.environ |= {away}\n"
