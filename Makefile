@@ -24,7 +24,7 @@ override MNIST_NPZ := $(CURDIR)/$(value MNIST_NPZ)
 export MNIST_NPZ
 endif
 
-.PHONY: help book pdf test check units lab refresh sweep audit mutants alarms bench serve clean named
+.PHONY: help book pdf test check units lab refresh sweep audit mutants alarms bench serve address clean named
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -97,6 +97,9 @@ bench: $(READY) ## time train_seeds against fit and, where installed, PyTorch, s
 
 serve: book ## show the built site on http://localhost:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+address: $(READY) ## write the repository's address where it is needed: make address REPOSITORY=https://…
+	$(PY) -m tools.address "$(REPOSITORY)"
 
 clean: ## remove the environment and the built site
 	rm -rf $(VENV) _build *.egg-info .pytest_cache .ruff_cache

@@ -1,10 +1,12 @@
-"""Sphinx extension: theme options that a file cannot know, above all the Binder button.
+"""Sphinx extension: theme options that a file cannot know, above all the launch buttons.
 
-It leads to this very repository, or there is none.
+They lead to this very repository, or there are none.
 
-The address comes from `$BOOK_REPOSITORY`, or else from the clone's `origin` where that is a
-repository on a host that Binder serves; the branch from `$BOOK_BRANCH`, or else from git. Neither
-git nor a clone is needed.
+The address comes from `$BOOK_REPOSITORY`, or else from CITATION.cff, where `make address` puts it,
+or else from the clone's `origin`, if it is a repository on a host that Binder serves; the branch
+from `$BOOK_BRANCH`, or else from git. Neither git nor a clone is needed.
+`$BOOK_BINDER` names a branch that holds nothing but `binder/`, if there is one: Binder then builds
+no new image for a new sentence, and nbgitpuller fetches the book when a reader starts it.
 `$BOOK_URL` says where the site will be published. Only then are there a sitemap, and for each page
 a description, an address and a picture for those who link to it.
 """
@@ -13,7 +15,8 @@ import os
 import re
 import subprocess
 from os.path import samefile
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, urlencode, urlsplit
 
 # https://host/owner/name(.git) or git@host:owner/name(.git); nothing behind it, no password
 ADDRESS = re.compile(
@@ -30,12 +33,19 @@ def _git(folder, *arguments):
         return ""
 
 
+def _cited(folder):
+    """Return the address in CITATION.cff, or nothing."""
+    file = Path(folder, "CITATION.cff")
+    found = file.exists() and re.search(r'(?m)^repository-code: "(.+)"', file.read_text("utf-8"))
+    return found[1] if found else ""
+
+
 def repository(folder):
     """Return the (address, branch) of a public repository, or None where there is none."""
     top = _git(folder, "rev-parse", "--show-toplevel")
     mine = bool(top) and samefile(top, folder)  # not one that the folder merely lies in
     origin = _git(folder, "remote", "get-url", "origin") if mine else ""
-    match = ADDRESS.match(os.environ.get("BOOK_REPOSITORY") or origin)
+    match = ADDRESS.match(os.environ.get("BOOK_REPOSITORY") or _cited(folder) or origin)
     if not match:
         return None
     current = _git(folder, "branch", "--show-current") if mine else ""
@@ -47,6 +57,8 @@ def _configure(app, config):
     found = repository(app.srcdir)
     address, branch = found or ("", "")
     launch = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"}
+    if address.startswith("https://github.com/"):  # Colab opens notebooks of GitHub alone
+        launch["colab_url"] = "https://colab.research.google.com"
     config.html_theme_options |= {
         "repository_url": address,
         "repository_branch": branch,
@@ -71,10 +83,27 @@ def _configure(app, config):
     }
 
 
+def _pull(app, page, template, context, doctree):
+    """Lead a page's Binder button through the branch that holds the environment alone."""
+    environment = os.environ.get("BOOK_BINDER")
+    if not environment:
+        return
+    address, branch = repository(app.srcdir)
+    place = f"lab/tree/book/{page}.ipynb"
+    pull = {"repo": address, "branch": branch, "targetPath": "book", "urlpath": place}
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if "mybinder.org" in button.get("url", ""):
+                start = button["url"].split("?")[0].removesuffix(branch)
+                what = quote(f"git-pull?{urlencode(pull)}", safe="")
+                button["url"] = f"{start}{environment}?urlpath={what}"
+
+
 def setup(app):
     """Register the extension with Sphinx."""
     if os.environ.get("BOOK_URL"):
         app.setup_extension("sphinx_sitemap")
         app.setup_extension("sphinxext.opengraph")
     app.connect("config-inited", _configure)
+    app.connect("html-page-context", _pull, priority=900)  # behind the theme, which makes buttons
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="bash and make")
 
 
-@pytest.mark.parametrize("script", [".ci/run", "postBuild", "start"])
+@pytest.mark.parametrize("script", [".ci/run", "binder/postBuild", "binder/start"])
 def test_scripts_parse(script):
     done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -70,9 +70,11 @@ def stale(path):
 def digest(notebook):
     """Return a SHA-256 of a notebook's code and of all that it imports from the project.
 
-    Comments and docstrings make no difference, nor does the version of Python.
+    Comments and docstrings make no difference, nor does the version of Python, nor a cell that
+    the site leaves out: it fetches the book where a notebook was opened alone.
     """
-    trees = [_tree(cell.source) for cell in cells(notebook, "code")]
+    shown = [c for c in cells(notebook, "code") if "remove-cell" not in c.metadata.get("tags", [])]
+    trees = [_tree(cell.source) for cell in shown]
     modules, todo = {}, [name for tree in trees for name in _imported(tree, "")]
     while todo:
         name = todo.pop()

@@ -1,0 +1,44 @@
+"""Run notebooks as they run where they are opened alone: `python -m tools.alone ADDRESS [FILE …]`.
+
+Each is copied into an empty folder and executed with a stand-in for `google.colab`; its first cell
+then fetches the book from the address, a repository's. The Python that runs this must not have the
+book installed. Prints seconds and peak memory per notebook, and fails with the first cell that does.
+"""
+
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from tools.notebooks import NOTEBOOKS, read
+from tools.refresh import refresh
+
+STAND_IN = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')"
+
+
+def alone(path, address):
+    """Execute a copy of a notebook in an empty folder; return its seconds and peak memory in MB."""
+    notebook = read(path)
+    fetch = next(cell for cell in notebook.cells if 'BOOK = "' in cell.source)
+    fetch.source = re.sub(r'BOOK = ".*?"', f'BOOK = "{address}"', fetch.source)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(STAND_IN))
+    folder = Path(tempfile.mkdtemp())
+    nbformat.write(notebook, folder / path.name)
+    try:
+        return refresh(folder / path.name)
+    finally:
+        shutil.rmtree(folder)
+
+
+def main(address, *files):
+    """Run the notebooks, all of them unless files are named."""
+    for path in map(Path, files or NOTEBOOKS):
+        seconds, peak = alone(path, address)
+        print(f"{path.name}  {seconds:.0f} s  {peak} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
