@@ -2,7 +2,7 @@
 
 Each is copied into an empty folder and executed with a stand-in for `google.colab`; its first cell
 then fetches the book from the address, a repository's. The Python that runs this must not have the
-book installed. Prints seconds and peak memory per notebook, and fails with the first cell that does.
+book installed. Prints seconds and peak memory per notebook, and ends with the first error.
 """
 
 import re

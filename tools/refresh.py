@@ -54,14 +54,15 @@ def refresh(path):
     for cell in cells(notebook, "code"):
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.outputs:
-            _shrink(output, cell.metadata.get("mystnb", {}).get("figure", {}).get("name"))
+            name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+            _shrink(output, name if path.resolve() in NOTEBOOKS else None)
     notebook.metadata = METADATA | {"source_digest": source_digest}
     write_atomically(path, f"{nbformat.writes(notebook).rstrip()}\n".encode())
     return seconds, peak
 
 
 def _shrink(output, name):
-    """Make the figure in an output smaller, if there is one, and write its copy."""
+    """Make the figure in an output smaller, if there is one, and write the copy of one so named."""
     data = output.get("data", {})
     picture = data.get("image/svg+xml", "").encode()
     if "image/png" in data:

@@ -178,6 +178,16 @@ class Split(NamedTuple):
         return images, tf.gather(self.labels, label_rows)
 
 
+class _ForEachSeed(keras.constraints.Constraint):
+    """A constraint that holds for each seed's part of a stacked variable."""
+
+    def __init__(self, own):
+        self.own = own
+
+    def __call__(self, weights):
+        return tf.vectorized_map(self.own, weights)
+
+
 class SeedGraph:
     """The stacked variables of several models of one architecture, and the steps on them.
 
@@ -200,7 +210,7 @@ class SeedGraph:
         self.weights = [keras.Variable(values) for values in self._stacked("trainable_variables")]
         for weight, own in zip(self.weights, model.trainable_variables, strict=True):
             if own.constraint:
-                weight.constraint = functools.partial(tf.vectorized_map, own.constraint)
+                weight.constraint = _ForEachSeed(own.constraint)
         self.state = [tf.Variable(values) for values in self._stacked("non_trainable_variables")]
         zeros = [np.stack([np.asarray(v)] * len(models)) for v in model.metrics_variables]
         self.zeros, self.totals = zeros, [tf.Variable(values) for values in zeros]
