@@ -28,7 +28,7 @@ def alone(path, address):
     folder = Path(tempfile.mkdtemp())
     nbformat.write(notebook, folder / path.name)
     try:
-        return refresh(folder / path.name)
+        return refresh(folder / path.name, copies=False)
     finally:
         shutil.rmtree(folder)
 

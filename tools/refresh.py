@@ -39,9 +39,10 @@ print(_r.getrusage(_r.RUSAGE_SELF).ru_maxrss // 1024)
 UNSEEN = 12  # of the 255 steps of a colour channel: what no eye sees in one pixel of an edge
 
 
-def refresh(path):
+def refresh(path, copies=True):
     """Execute one notebook and write it back; return its seconds and peak memory in MB.
 
+    With `copies`, figures that are shown elsewhere, too, are written there.
     Raises `CellExecutionError`, and leaves the file as it is, if a cell fails.
     """
     notebook = read(path)
@@ -55,7 +56,7 @@ def refresh(path):
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.outputs:
             name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
-            _shrink(output, name if path.resolve() in NOTEBOOKS else None)
+            _shrink(output, name if copies else None)
     notebook.metadata = METADATA | {"source_digest": source_digest}
     write_atomically(path, f"{nbformat.writes(notebook).rstrip()}\n".encode())
     return seconds, peak
