@@ -24,7 +24,7 @@ override MNIST_NPZ := $(CURDIR)/$(value MNIST_NPZ)
 export MNIST_NPZ
 endif
 
-.PHONY: help book pdf test check units lab refresh sweep audit mutants alarms bench serve address clean named
+.PHONY: help book pdf epub test check units lab refresh sweep audit mutants alarms bench serve address clean named
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -33,7 +33,7 @@ help: ## show this list
 ifdef SET_UP
 $(READY): requirements.txt pyproject.toml
 	"$(PYTHON)" -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 else
@@ -47,6 +47,10 @@ $(READY): requirements.txt pyproject.toml
 	         "Binder (see README.md) or on another machine, or, if this Mac has an Apple chip," \
 	         "name a Python made for it, as in: make PYTHON=/opt/homebrew/bin/python3.12 book"; \
 	    exit 1; }
+	@"$(PYTHON)" -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || \
+	  { echo "Less than 4 GB are free here, and the environment takes 3: make room, or put the book" \
+	         "on another disk."; exit 1; }
+	@echo "Setting up $(VENV), once: about 800 MB are fetched. If it is interrupted, run it again."
 	@$(ALONE) $(MAKE) --no-print-directory SET_UP=1 $@
 endif
 
@@ -56,6 +60,9 @@ book: $(READY) ## build the site in _build/html (environment included)
 
 pdf: $(READY) ## print the whole book as _build/regularization.pdf (needs Chromium)
 	@$(ALONE) $(PY) -m tools.pdf
+
+epub: $(READY) ## write the whole book as _build/regularization.epub
+	@$(ALONE) $(PY) -m tools.epub
 
 test: $(READY) ## re-execute every chapter and check every claim
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -7,8 +7,8 @@ or else from the clone's `origin`, if it is a repository on a host that Binder s
 from `$BOOK_BRANCH`, or else from git. Neither git nor a clone is needed.
 `$BOOK_BINDER` names a branch that holds nothing but `binder/`, if there is one: Binder then builds
 no new image for a new sentence, and nbgitpuller fetches the book when a reader starts it.
-`$BOOK_URL` says where the site will be published. Only then are there a sitemap, and for each page
-a description, an address and a picture for those who link to it.
+`$BOOK_URL` says where the site will be published. Only then are there a sitemap, links to the book
+as one file, and for each page a description, an address and a picture for those who link to it.
 """
 
 import os
@@ -18,6 +18,7 @@ from os.path import samefile
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
+KEPT = "pdf", "epub"  # what publish.yml puts beside the site
 # https://host/owner/name(.git) or git@host:owner/name(.git); nothing behind it, no password
 ADDRESS = re.compile(
     r"^(?:https://|(?:ssh://)?git@)(github\.com|gitlab\.com)[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?$"
@@ -74,6 +75,8 @@ def _configure(app, config):
         config.ogp_site_name = config.project
         config.ogp_enable_meta_description = True
         config.ogp_social_cards = {"line_color": "#D55E00"}
+        kept = (f'<a href="{site}/regularization.{kind}">{kind.upper()}</a>' for kind in KEPT)
+        config.html_theme_options["extra_footer"] = f"<p>To keep: {', '.join(kept)}.</p>"
     config.notfound_urls_prefix = start = f"{urlsplit(site).path}/"
     config.notfound_context = {
         "title": "Not found",

@@ -105,7 +105,7 @@ def test_the_branch_of_the_environment_changes_with_it_alone(tmp_path):
     subprocess.run(["git", "clone", "-q", tmp_path / "origin", tmp_path / "work"], check=True)
     (tmp_path / "work" / "binder").mkdir()
     found = []
-    for name in ("binder/start", "a sentence", "binder/requirements.txt"):
+    for name in ("binder/start", "a sentence", "binder/versions.txt"):
         (tmp_path / "work" / name).write_text("as it is now")
         git("add", "-A")
         git("commit", "-qm", name)
@@ -115,7 +115,7 @@ def test_the_branch_of_the_environment_changes_with_it_alone(tmp_path):
         found.append(git("rev-parse", "binder", folder="origin"))
     assert found[0] == found[1] != found[2]
     listed = git("ls-tree", "-r", "--name-only", "binder", folder="origin").split()
-    assert listed == ["binder/requirements.txt", "binder/start"]
+    assert listed == ["binder/versions.txt", "binder/start"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -196,7 +196,7 @@ def test_binder_installs_the_versions_of_the_book():
         lines = (ROOT / name).read_text("utf-8").splitlines()
         return {line.split(" ;")[0] for line in lines if "==" in line}
 
-    own = {line for line in pins("binder/requirements.txt") if not line.startswith("nbgitpuller")}
+    own = {line for line in pins("binder/versions.txt") if not line.startswith("nbgitpuller")}
     ours = pins("requirements.txt") | {
         line.replace("tensorflow==", "tensorflow-cpu==") for line in pins("requirements.txt")
     }

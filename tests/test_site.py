@@ -160,6 +160,10 @@ def test_binder_button_with_an_address(published):
     assert binder == [
         "https://mybinder.org/v2/gh/someone/a-book/main?urlpath=lab/tree/chapters/04_dropout.ipynb"
     ]
+    colab = "https://colab.research.google.com/github/someone/a-book/blob/main/"
+    assert f"{colab}chapters/04_dropout.ipynb" in page.links
+    for kind in ("pdf", "epub"):
+        assert f"https://someone.example/a-book/regularization.{kind}" in page.links
 
 
 def test_a_published_site_says_where_it_is(published):
