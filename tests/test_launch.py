@@ -115,7 +115,7 @@ def test_the_branch_of_the_environment_changes_with_it_alone(tmp_path):
         found.append(git("rev-parse", "binder", folder="origin"))
     assert found[0] == found[1] != found[2]
     listed = git("ls-tree", "-r", "--name-only", "binder", folder="origin").split()
-    assert listed == ["binder/versions.txt", "binder/start"]
+    assert listed == ["binder/start", "binder/versions.txt"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

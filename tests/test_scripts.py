@@ -80,6 +80,10 @@ def test_the_path_of_the_data(given, arguments, seen):
     [
         ("sys.version_info = (3, 10, 0)", "Python 3.11, 3.12 or 3.13 is needed"),
         ("sys.platform = 'darwin'; platform.machine = lambda: 'x86_64'", "with an Intel processor"),
+        (
+            "import shutil, types; shutil.disk_usage = lambda _: types.SimpleNamespace(free=1e9)",
+            "Less than 4 GB are free",
+        ),
     ],
 )
 def test_a_machine_on_which_the_book_cannot_be_set_up(machine, sentence, tmp_path):
