@@ -76,10 +76,15 @@ def curves(ax, runs, metric, label=None):
     return ax
 
 
+def percent(share, _=None):
+    """Return a share as a percentage, for axes as well: `set_major_formatter(percent)`."""
+    return f"{100 * share:.6g} %"
+
+
 def _in_percent(axis, metric):
     """Write what is a share of images as a percentage."""
     if metric.endswith("accuracy"):
-        axis.set_major_formatter(lambda share, _: f"{100 * share:.6g} %")
+        axis.set_major_formatter(percent)
 
 
 def dots(ax, runs, metric):
@@ -208,7 +213,7 @@ def tiles(table, text, limit):
         label = label if label.strip("+−0.") else label.lstrip("+−")  # no sign before a zero
         ax.text(x, y, label, ha="center", va="center", fontsize=7.5, color=inks[y, x])
     ax.set_yticks(range(len(means)), means.index)
-    ax.set_xticks(range(len(means.columns)), [f"{noise:.0%}" for _, noise in means])
+    ax.set_xticks(range(len(means.columns)), [percent(noise) for _, noise in means])
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     sizes = means.columns.get_level_values(0)
     for n_train in dict.fromkeys(sizes):
