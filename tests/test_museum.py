@@ -484,6 +484,7 @@ WRONG = {
         not_trained,
     ],
     "monitor": [
+        lambda: [callbacks.EarlyStopping("val_accuracy", 0.001, 3, mode="max")],  # slow rises
         rule("val_acc", patience=3),  # Keras refuses it
         rule("val_accuracy", mode="min", patience=3),
         rule("accuracy", mode="max", patience=3),
@@ -552,6 +553,7 @@ WRONG = {
         after_the_training_images,
         lambda train, test: (train / train.max(axis=0), test / train.max(axis=0)),
         lambda train, test: scaled(lambda *sets: [train] * 2)(train, test)[::-1],
+        scaled_in_place,
     ],
     "penalty": [
         lambda *given: abs(gap(alone, alone)(*given)),
@@ -582,6 +584,7 @@ WRONG = {
         lambda val, test: test[val.argmin()],
         lambda val, test: (val.max() + test[val.argmax()]) / 2,
         lambda val, test: test[np.argsort(val)[-3:]].max(),
+        lambda val, test: max(zip(val, test, strict=True))[1],  # the test breaks a tie
     ],
     "convention": [
         l2(lambda strength, n: strength / 2),
@@ -612,7 +615,6 @@ RIGHT = {
     ],
     "monitor": [
         rule("val_accuracy", patience=3, restore_best_weights=True),
-        lambda: [callbacks.EarlyStopping("val_accuracy", 0.001, 3, mode="max")],
         lambda: Counting(np.greater, "val_accuracy"),
         FromTheHistory,
     ],
@@ -643,11 +645,9 @@ RIGHT = {
     ],
     "statistics": [
         scaled(lambda train, test: (train, train), axis=None),
-        lambda train, test: [(x - train.mean(axis=0)) / train.std() for x in (train, test)],
         by_scikit_learn,
         by_keras,
         by_pandas,
-        scaled_in_place,
     ],
     "penalty": [gap(total, total), gap(alone, less_the_penalty), gap(by_a_loss, by_a_loss)],
     "curves": [
@@ -662,10 +662,8 @@ RIGHT = {
     ],
     "report": [
         lambda val, test: float(test[val.argmax()]),
-        lambda val, test: test[val == val.max()],
         lambda val, test: tf.constant(test)[tf.argmax(val)],
         lambda val, test: pd.Series(test)[pd.Series(val).idxmax()],
-        lambda val, test: max(zip(val, test, strict=True))[1],
     ],
     "convention": [
         lambda strength, n: regularizers.L1L2(l2=strength / n / 2),
