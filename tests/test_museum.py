@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import callbacks, layers, ops, optimizers, regularizers
 from matplotlib.patches import Patch
+from repairs import REPAIRS
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
@@ -757,3 +758,16 @@ def test_what_a_check_switches_on_it_switches_off():
 def test_an_error_of_a_later_call_is_the_program_s():
     found = museum.fault("shuffled", lambda y, rng: y.copy() if rng.integers(9) > 4 else 1 / 0)
     assert found == "the program ends with ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "program"),
+    [
+        pytest.param(name, kind, program, id=f"{name}-{kind}-{program.__name__}")
+        for name, kinds in REPAIRS.items()
+        for kind, programs in kinds.items()
+        for program in programs
+    ],
+)
+def test_repairs_of_somebody_else(name, kind, program):
+    assert (museum.fault(name, program) is None) == (kind == "right")
