@@ -406,12 +406,27 @@ def test_an_address_that_names_nothing(address, page):
     assert page.input_value("[name=technique]") == "dropout"
 
 
-def test_without_workers_it_says_so(browser):
+WITHOUT = {
+    "workers": "delete window.Worker; window.Worker = undefined;",
+    "WebAssembly": """
+      const Whole = Blob;
+      window.Blob = class extends Whole {
+        constructor(parts, options) { super(["self.WebAssembly = undefined;", ...parts], options); }
+      };""",
+}
+
+
+@pytest.mark.parametrize("missing", WITHOUT)
+def test_where_nothing_can_be_trained_it_shows_a_stored_run(missing, browser):
     page = browser.new_page()
-    page.add_init_script("delete window.Worker; window.Worker = undefined;")
+    page.add_init_script(WITHOUT[missing])
     page.goto((SITE / PAGE).as_uri())
     page.click("[data-lab-train]")
     page.get_by_text("This browser cannot train here").wait_for()
+    picture = page.get_by_alt_text("Ten networks with dropout and ten without")
+    picture.wait_for()
+    page.wait_for_function("document.querySelector('[data-lab-dots] img').naturalWidth > 300")
+    assert page.inner_text("[data-lab-train]") == "Train"
     page.close()
 
 
