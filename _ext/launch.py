@@ -91,7 +91,8 @@ def _pull(app, page, template, context, doctree):
     environment = os.environ.get("BOOK_BINDER")
     if not environment:
         return
-    address, branch = repository(app.srcdir)
+    theme = app.config.html_theme_options
+    address, branch = theme["repository_url"], theme["repository_branch"]
     place = f"lab/tree/book/{page}.ipynb"
     pull = {"repo": address, "branch": branch, "targetPath": "book", "urlpath": place}
     for group in context.get("header_buttons", []):

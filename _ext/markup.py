@@ -105,8 +105,8 @@ def _lighten(page, static, icons):
     page.head.select_one("script[data-cfasync]").append(LIGHT_OR_DARK)
     for place, image in enumerate(page.select(".bd-article img:is([src$='.png'], [src$='.svg'])")):
         image["width"], image["height"] = _size(static.parent / "_images" / Path(image["src"]).name)
-        hint = ("loading", "lazy") if place else ("fetchpriority", "high")  # the first is in sight
-        image[hint[0]] = hint[1]
+        name, value = ("loading", "lazy") if place else ("fetchpriority", "high")  # in sight
+        image[name] = value
         if image["width"] > ONE_PANEL:
             image["class"] = [*image.get("class", []), "wide"]
     for script in page.select("script:not([data-cfasync])"):

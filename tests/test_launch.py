@@ -73,12 +73,12 @@ def test_without_git(tmp_path, monkeypatch):
     assert launch.repository(str(tmp_path)) == ("https://github.com/someone/a-book", "main")
 
 
-def test_binder_fetches_the_book_where_a_branch_holds_the_environment_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("BOOK_REPOSITORY", "https://github.com/someone/a-book")
+def test_binder_fetches_the_book_where_a_branch_holds_the_environment_alone(monkeypatch):
+    theme = {"repository_url": "https://github.com/someone/a-book", "repository_branch": "main"}
     url = "https://mybinder.org/v2/gh/someone/a-book/main?urlpath=lab/tree/chapters/x.ipynb"
     buttons = [{"url": url}, {"url": "https://colab.example"}]
     context = {"header_buttons": [{"buttons": buttons}, {"type": "link"}]}
-    app = SimpleNamespace(srcdir=str(tmp_path))
+    app = SimpleNamespace(config=SimpleNamespace(html_theme_options=theme))
     launch._pull(app, "chapters/x", "", context, None)
     assert buttons[0]["url"] == url
     monkeypatch.setenv("BOOK_BINDER", "environment")

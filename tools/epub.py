@@ -7,8 +7,6 @@ Formulas are MathML, code is folded as on the site.
 
 import argparse
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from tools.notebooks import ROOT
+from tools.pdf import build
 
 BUILD = ROOT / "_build" / "epub"
 LEFT_OUT = {  # extensions for a page in a browser
@@ -102,12 +101,7 @@ def main(arguments=None):
     BUILD.mkdir(parents=True, exist_ok=True)
     settings = BUILD / "config.yml"
     settings.write_text(yaml.safe_dump(configuration(), allow_unicode=True), "utf-8")
-    tool = Path(sys.executable).with_name("jupyter-book")
-    builder = ["--builder", "custom", "--custom-builder", "epub", "--path-output", BUILD]
-    command = [tool, "build", ROOT, "--config", settings, *builder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-2_000:])
+    build(BUILD, "--config", settings, "--builder", "custom", "--custom-builder", "epub")
     write(BUILD / "_build" / "epub" / "regularization.epub", target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 

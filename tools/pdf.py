@@ -25,15 +25,18 @@ LOADED = """() => Promise.all([...document.images].map((image) => {
 })).then((missing) => missing.filter(Boolean))"""
 
 
-def one_page():
-    """Build the book as a single page of HTML and return its path."""
+def build(folder, *options):
+    """Build the book with these options of Jupyter Book in a folder. Raises `SystemExit`."""
     tool = Path(sys.executable).with_name("jupyter-book")
-    command = [tool, "build", ROOT, "--builder", "singlehtml"]
-    done = subprocess.run(
-        [*command, "--path-output", BUILD], capture_output=True, text=True, check=False
-    )
+    command = [tool, "build", ROOT, "--path-output", folder, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2_000:])
+
+
+def one_page():
+    """Build the book as a single page of HTML and return its path."""
+    build(BUILD, "--builder", "singlehtml")
     return BUILD / "_build" / "singlehtml" / "intro.html"
 
 

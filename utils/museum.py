@@ -338,12 +338,12 @@ def report(program):
         number = _number(program(given, test.copy()))
         if not np.array_equal(given, val):
             return "the validation scores themselves were changed"
-        first, *_, last = np.flatnonzero(val == val.max()).repeat(2)
-        if np.isclose(number, test[[first, last]]).any():
+        best = np.flatnonzero(val == val.max())
+        if np.isclose(number, test[best[[0, -1]]]).any():
             continue
         if np.isclose(number, val.max()):
             return "the number is a validation accuracy, the one the winner was chosen by"
-        if np.isclose(number, test[val == val.max()].max()) or np.isclose(number, test.max()):
+        if np.isclose(number, [test[best].max(), test.max()]).any():
             return "the winner was chosen by the test images"
         return "the number is not the test accuracy of the candidate that validation chose"
 
