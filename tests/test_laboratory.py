@@ -427,6 +427,7 @@ def test_where_nothing_can_be_trained_it_shows_a_stored_run(missing, browser):
     picture.wait_for()
     page.wait_for_function("document.querySelector('[data-lab-dots] img').naturalWidth > 300")
     assert page.inner_text("[data-lab-train]") == "Train"
+    assert page.locator("[data-lab-chart]").is_hidden()
     page.close()
 
 

@@ -345,6 +345,11 @@ window.laboratory = function (root) {
     stored.src = `${base}../dropout.svg`;
     stored.alt = "Ten networks with dropout and ten without, a fifth of the labels wrong. At the end of training those with dropout are 6 to 9 points ahead; with both at their best epochs, about 0 to 3.";
     part("dots").replaceChildren(stored);
+    showChart(false);
+  }
+
+  function showChart(shown) {
+    for (const element of [part("chart"), part("key").parentElement]) element.hidden = !shown;
   }
 
   async function train() {
@@ -356,6 +361,7 @@ window.laboratory = function (root) {
     part("result").replaceChildren();
     part("dots").replaceChildren();
     part("progress").textContent = "Loading";
+    showChart(true);
     curves = [[], []];
     chart?.destroy();
     chart = null;
