@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
-from tools import notebooks, refresh
+from tools import alone, notebooks, refresh
 
 PROSE = "# Title\n\nOne sentence.\nAnother one,   with spaces.  \n"
 FIGURE = {"mystnb": {"figure": {"name": "fig-made-up"}, "image": {"alt": "A line."}}}
@@ -119,6 +119,16 @@ def test_a_notebook_that_fails_stays_as_it_is(made_up, capsys):
     assert refresh.main([str(made_up)]) == 1
     assert "made_up.ipynb is as it was: ZeroDivisionError" in capsys.readouterr().err
     assert made_up.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("main", "before"), [(refresh.main, []), (alone.main, ["address"]), (notebooks.main, [])]
+)
+def test_a_wrong_path_is_one_sentence(main, before, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*before, "chapters/04_droput.ipynb"])
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_outputs_of_the_sample_are_not_stored(made_up, tmp_path, monkeypatch, capsys):

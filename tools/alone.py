@@ -5,15 +5,15 @@ then fetches the book from the address, a repository's. The Python that runs thi
 book installed. Prints seconds and peak memory per notebook, and ends with the first error.
 """
 
+import argparse
 import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import nbformat
 
-from tools.notebooks import NOTEBOOKS, read
+from tools.notebooks import NOTEBOOKS, notebook_file, read
 from tools.refresh import refresh
 
 STAND_IN = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')"
@@ -33,12 +33,16 @@ def alone(path, address):
         shutil.rmtree(folder)
 
 
-def main(address, *files):
+def main(arguments=None):
     """Run the notebooks, all of them unless files are named."""
-    for path in map(Path, files or NOTEBOOKS):
-        seconds, peak = alone(path, address)
+    parser = argparse.ArgumentParser(prog="python -m tools.alone", description=__doc__)
+    parser.add_argument("address", metavar="ADDRESS")
+    parser.add_argument("files", nargs="*", type=notebook_file, metavar="FILE")
+    options = parser.parse_args(arguments)
+    for path in options.files or NOTEBOOKS:
+        seconds, peak = alone(path, options.address)
         print(f"{path.name}  {seconds:.0f} s  {peak} MB", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -21,6 +21,19 @@ CHAPTERS = [path for path in NOTEBOOKS if path.name[:2].isdigit()]
 DOCUMENTED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
+def notebook_file(text):
+    """Return the path of a notebook that a command line names; say in a sentence if there is none.
+
+    Raises `argparse.ArgumentTypeError`.
+    """
+    path = Path(text)
+    if path.suffix != ".ipynb" or not path.is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text} is no notebook: name a file such as chapters/04_dropout.ipynb."
+        )
+    return path
+
+
 def read(notebook):
     """Return a notebook, given by its path or, if it lies in `chapters/`, by its stem."""
     import nbformat
@@ -162,7 +175,11 @@ def main(arguments=None):
     """Print the notebook that the command line names, or what else the file holds."""
     parser = argparse.ArgumentParser(description="Print a notebook as plain text, for `git diff`.")
     parser.add_argument("file", type=Path)
-    text = parser.parse_args(arguments).file.read_text("utf-8")
+    file = parser.parse_args(arguments).file
+    try:
+        text = file.read_text("utf-8")
+    except OSError as error:
+        parser.error(f"{file} cannot be read: {error.strerror}.")
     with contextlib.suppress(ValueError):  # as with conflict markers in it
         text = as_text(json.loads(text))
     sys.stdout.buffer.write(text.encode())

@@ -4,19 +4,19 @@ Stored outputs hold no stderr and no timestamps, and figures are as small as the
 goes a digest of the code that they come from. Prints seconds and peak memory per notebook.
 """
 
+import argparse
 import base64
 import io
 import os
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import numpy as np
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from tools.notebooks import NOTEBOOKS, ROOT, cells, digest, execute, read
+from tools.notebooks import NOTEBOOKS, ROOT, cells, digest, execute, notebook_file, read
 from utils.data import load_mnist, write_atomically
 
 COPIES = {  # figures that are shown elsewhere, too: by the README, and where there is no JavaScript
@@ -98,9 +98,11 @@ def _encoded(image):
     return file.getvalue()
 
 
-def main(files):
+def main(arguments=None):
     """Refresh the notebooks, and return the exit status."""
-    paths = [Path(file) for file in files] or NOTEBOOKS
+    parser = argparse.ArgumentParser(prog="python -m tools.refresh", description=__doc__)
+    parser.add_argument("files", nargs="*", type=notebook_file, metavar="FILE")
+    paths = parser.parse_args(arguments).files or NOTEBOOKS
     loading = any("load_mnist(" in path.read_text("utf-8") for path in paths)
     if loading and len(load_mnist(n_train=10, n_val=10).x_test) < 10_000:
         print("Stored outputs are those of the full MNIST: name it by MNIST_NPZ.", file=sys.stderr)
@@ -119,4 +121,4 @@ def main(files):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
