@@ -88,6 +88,7 @@ window.laboratoryPad = function (root, { ask, names, colours, samples }) {
   const DO = {
     clear() {
       [pen, seen].forEach(blank);
+      asked += 1; // what was asked before has no image any more
       show(null);
     },
     sample() {
