@@ -213,6 +213,8 @@ def audit(tables):
         luck(tables["crossed"])
     for name in [name for name in compared if name != "map" and "map" in compared]:
         agree(name, compared["map"], compared[name])
+    if "confirmation" in compared and "map" in compared:
+        confirmed(compared["map"], compared["confirmation"])
     return faults
 
 
@@ -241,6 +243,20 @@ def agree(name, ours, theirs):
                 f"differences have the sign of the map; of those clear in the map "
                 f"{clear['same'].sum()} of {len(clear)}."
             )
+
+
+def confirmed(ours, theirs):
+    """Print how many clear differences of A and B have the confirmation's interval on their side.
+
+    The interval is that of Student's t, which has no zero in it where the p-value is below 0.05.
+    """
+    both = ours.merge(theirs, on=[*ARM, "family", "metric"], suffixes=("", "_other"))
+    clear = both[(both["holm"] < 0.05) & both["family"].isin(["A", "B"])]
+    same = (np.sign(clear["gain"]) == np.sign(clear["gain_other"])) & (clear["p_other"] < 0.05)
+    print(
+        f"confirmation: {same.sum()} of {len(clear)} clear differences of A and B have an "
+        "interval on the same side of zero."
+    )
 
 
 def count(table):

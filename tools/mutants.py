@@ -420,7 +420,7 @@ def the_rival_is_not_tuned():
 
     @wrap(results, "against_plain")
     def untuned_map(old, score="test_accuracy", metric="accuracy", **options):
-        return old(score, metric, plain_rate=1e-3)
+        return old(score, metric, **options | {"plain_rate": 1e-3})
 
 
 @mutant("02_l2")
@@ -565,6 +565,11 @@ def random_search_tries_the_grid():
 @mutant("09_which_technique_when")
 def augmentation_has_the_scores_of_the_baseline():
     change_scores(lambda s: give(s, "none", ["augmentation", "dropout + augmentation"]))
+
+
+@mutant("09_which_technique_when")
+def dropout_was_confirmed_by_the_scores_of_the_baseline():
+    change_scores(lambda s: s["draw"].min() == 300 and give(s, "none", ["dropout"]))
 
 
 @mutant("07_case_study")

@@ -16,6 +16,7 @@ ENDS = {"last": None, "best accuracy": "val_accuracy", "best log-loss": "val_log
 METRICS = ("accuracy", "log_loss", "val_accuracy", "val_log_loss")
 SETTING = ["n_train", "label_noise"]
 PLANNED = 144  # comparisons with the plain network that results/PROTOCOL.md plans for each score
+CHOSEN_BY = {"map": "search", "confirmation": "confirmation-search"}  # studies, and their searches
 LISTS = ("epoch", *METRICS)  # columns of curves whose fields hold several numbers
 
 
@@ -68,15 +69,19 @@ def tuned(technique, n_train, label_noise, end="last", metric="accuracy"):
     return reported.merge(chosen(search, [(end, metric)]).drop(columns="metric")).set_index("seed")
 
 
-def against_plain(score="test_accuracy", metric="accuracy", end="last", plain_rate=None):
-    """Return how far each arm of the map is from the plain network, both at an `end` of training.
+def against_plain(
+    score="test_accuracy", metric="accuracy", end="last", plain_rate=None, study="map"
+):
+    """Return how far each arm of a study is from the plain network, both at an `end` of training.
 
     A table with a row per setting and technique, and the columns of `Difference`, in the unit of
     `score`. What is compared is the configuration that the validation score `metric` chose; with
     `plain_rate`, the plain network at this learning rate instead. `clear` says that the p-value of
     the paired t-test is below 0.05 after Holm's correction for all comparisons of the protocol.
+    `study` is one of `CHOSEN_BY`.
     """
-    search, reported = (load_results("scores", RESULTS / name) for name in ("search", "map"))
+    names = CHOSEN_BY[study], study
+    search, reported = (load_results("scores", RESULTS / name) for name in names)
     picked = reported.merge(chosen(search, [(end, metric)]).drop(columns="metric"))
     plain = picked[picked["technique"] == "none"]
     if plain_rate:
