@@ -3,7 +3,11 @@
 import base64
 import functools
 import http.server
+import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import threading
 import zlib
@@ -13,6 +17,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from axe_playwright_python.base import AXE_FILE_PATH
 from axe_playwright_python.sync_playwright import Axe
 from keras import layers, regularizers
 from scipy import stats
@@ -27,6 +32,7 @@ import laboratory
 
 pytestmark = pytest.mark.site
 PAGE = "chapters/laboratory.html"
+AXE_OPTIONS = {"runOnly": WCAG, "resultTypes": ["violations"]}
 UNITS = (64, 64, 64)
 ARMS = {  # of the engine, and of `network`
     "plain": ({}, {}),
@@ -346,8 +352,7 @@ def test_from_a_server_on_a_dark_desktop(browser, served):
     assert "and dropout 0.25" in page.inner_text("[data-lab-result]")
     page.click("[data-do=sample]")
     page.locator("[data-lab-pad-text] p").nth(1).wait_for()
-    options = {"runOnly": WCAG, "resultTypes": ["violations"]}
-    found = Axe().run(page, context="[data-lab]", options=options).response["violations"]
+    found = Axe().run(page, context="[data-lab]", options=AXE_OPTIONS).response["violations"]
     assert not seen and not found
     page.close()
 
@@ -371,7 +376,8 @@ def test_stop_and_change_by_the_keyboard(page):
 STATES = "technique={}&strength={}&rival={}&rival_strength={}&images={}&noise={}"
 
 
-def test_an_address_opens_its_experiment(page, rng):
+def some_states(page, rng):
+    """Yield the addresses of ten random experiments, chosen by the page's own controls."""
     options = page.locator("[name=technique] option")
     known = options.evaluate_all("(all) => all.map((option) => option.value)")
     assert len(known) == 6
@@ -383,7 +389,11 @@ def test_an_address_opens_its_experiment(page, rng):
             if page.is_visible(f"[name={name}]"):
                 page.fill(f"[name={name}]", str(rng.integers(0, last + 1)))
         page.select_option("[name=noise]", rng.choice(["0", "20", "40"]))
-        address = page.url
+        yield page.url
+
+
+def test_an_address_opens_its_experiment(page, rng):
+    for address in some_states(page, rng):
         page.goto("about:blank")
         page.goto(address)
         page.dispatch_event("[name=noise]", "input", {"bubbles": True})
@@ -434,6 +444,46 @@ def test_where_nothing_can_be_trained_it_shows_a_stored_run(missing, browser):
     assert page.inner_text("[data-lab-train]") == "Train"
     assert page.locator("[data-lab-chart]").is_hidden()
     page.close()
+
+
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
+PUPPETEER = "puppeteer-core@24.43.1"
+
+
+@pytest.fixture(scope="module")
+def puppeteer(tmp_path_factory):
+    """The folder of the library that drives Firefox, as Node wants to know it."""
+    npm = shutil.which("npm")
+    folder = tmp_path_factory.mktemp("node")
+    install = [npm, "install", "--silent", "--prefix", folder, PUPPETEER]
+    if not (FIREFOX and npm) or subprocess.run(install).returncode:
+        pytest.skip("no Firefox driven here: it needs Firefox, npm, and a network")
+    return os.environ | {"NODE_PATH": str(folder / "node_modules")}
+
+
+@pytest.mark.parametrize(
+    ("place", "width", "scheme"), [("file", 390, "light"), ("server", 1440, "dark")]
+)
+def test_in_firefox(place, width, scheme, puppeteer, served, page, rng):
+    """Train, stop, change, draw, by the keyboard, too: as in Chromium, with the same numbers."""
+    address = SITE.as_uri() + "/" if place == "file" else served + "/"
+    states = [url.split("#")[1] for url in some_states(page, rng)]
+    program = ["node", Path(__file__).parent / "firefox.js", FIREFOX, address, str(width), scheme]
+    command = [*program, AXE_FILE_PATH, json.dumps(AXE_OPTIONS), json.dumps(states)]
+    run = subprocess.run(command, env=puppeteer, capture_output=True, text=True, timeout=300)
+    assert not run.returncode, run.stderr
+    found = json.loads(run.stdout)
+    assert found["dark"] == (scheme == "dark")
+    assert found["stopped"] == "Train"
+    assert "technique=L2" in found["changed"] and "strength=0.001&" in found["changed"]
+    assert found["restored"] == states
+    page.goto((SITE / PAGE).as_uri())
+    page.click("[data-lab-train]")
+    page.wait_for_function(RESULT, timeout=120_000)
+    assert found["result"] == page.evaluate(RESULT)
+    assert "networks say" in found["pad"]
+    assert found["chapter"].startswith(f"After 15 epochs, {EMBEDDED['04']} gets ")
+    assert not found["seen"] and not found["violations"] and found["wide"] <= width
 
 
 def test_it_is_light():
