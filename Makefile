@@ -9,7 +9,7 @@ PYTEST := $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 5
 TWO := -n 2 --dist loadscope --no-loadscope-reorder
 NOTEBOOKS := $(sort $(wildcard chapters/*.ipynb))
 TESTS ?= tests
-UNITS := tests -m "not site and not notebook"
+QUICK := -m "not site and not slow"
 # CHAPTER=04, 4, 04_dropout and ten_seeds are names of one notebook.
 NAMED := $(wildcard $(foreach form,% %_* 0%_*,$(CHAPTER:%=chapters/$(form).ipynb)))
 # One `make` at a time does what follows this; others wait.
@@ -24,7 +24,7 @@ override MNIST_NPZ := $(CURDIR)/$(value MNIST_NPZ)
 export MNIST_NPZ
 endif
 
-.PHONY: help book pdf epub test check units lab refresh sweep audit mutants alarms bench serve address clean named
+.PHONY: help book pdf epub test slow check units lab refresh sweep audit mutants alarms bench serve address clean named
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -66,20 +66,23 @@ epub: $(READY) ## write the whole book as _build/regularization.epub
 
 test: $(READY) ## re-execute every chapter and check every claim
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PYTEST) $(TESTS) $(NOTEBOOKS) $(QUICK) $(TWO)
+
+slow: $(READY) ## look at every page in a browser, train stored results anew (ten minutes; CI does it, too)
 	@mkdir -p _build && site=$$(mktemp -d _build/test.XXXXXX) && trap 'rm -rf "$$site"' EXIT INT; \
 	$(ALONE) sh -c '$(BOOK) && cp -R _build/html "$$0"' "$$site" && \
-	BOOK_SITE="$$site/html" $(PYTEST) $(TESTS) $(NOTEBOOKS) $(TWO)
+	BOOK_SITE="$$site/html" $(PYTEST) $(TESTS) -m "site or slow" $(TWO)
 
 check: named $(READY) ## check one chapter (style, structure, claims): make check CHAPTER=04
 	$(PY) -m ruff check utils tools $(NAMED) && $(PY) -m ruff format --check utils tools $(NAMED)
-	$(PYTEST) $(UNITS) $(NAMED) -k $(basename $(notdir $(NAMED))) $(TWO)
+	$(PYTEST) tests $(NAMED) $(QUICK) -k $(basename $(notdir $(NAMED))) $(TWO)
 
 named:
 	@$(if $(filter 1,$(words $(NAMED))),:,$(info No single chapter is called "$(CHAPTER)": \
 	  say CHAPTER= and one of $(basename $(notdir $(NOTEBOOKS))).)exit 1)
 
-units: $(READY) ## the tests that need neither the site nor a notebook's run
-	$(PYTEST) $(UNITS) $(TWO)
+units: $(READY) ## the quick tests, and no chapter
+	$(PYTEST) tests $(QUICK) $(TWO)
 
 lab: $(READY) ## open the chapters in JupyterLab
 	$(PY) -m jupyterlab chapters

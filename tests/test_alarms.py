@@ -63,7 +63,7 @@ claim("It has letters.", True)
 """
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_a_chapter_is_measured_with_other_seeds(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     (tmp_path / "chapters").mkdir()
@@ -114,7 +114,7 @@ print(np.random.default_rng(1).integers(10**6), float(kernel.sum()), float(loss)
 """
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_other_seeds_reach_a_notebook(monkeypatch):
     """With an offset of 7, what a notebook calls seed 0 is seed 7, and so is its draw of images."""
     monkeypatch.setenv("SEED_OFFSET", "7")

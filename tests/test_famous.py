@@ -33,6 +33,7 @@ def seeds_of(part, pairs):
     return {*famous.CHOOSING, *(p + 20 for p in pairs)} if "tuned" in part else set(pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", famous.ENTRIES)
 def test_a_part_of_each_entry_runs(name, short, tmp_path, monkeypatch, rng):
     """One that is drawn at random."""
@@ -139,6 +140,7 @@ def test_what_is_stored_is_whole(name):
     assert (table["seconds"] > 0).all() and table[["score", "value"]].notna().all(axis=None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("MNIST_NPZ"), reason="MNIST_NPZ is not set")
 def test_nielsen_s_gain_comes_out_as_stored():
     """One pair of his networks, trained anew."""

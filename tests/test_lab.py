@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-pytestmark = [pytest.mark.site, pytest.mark.notebook]
+pytestmark = [pytest.mark.site, pytest.mark.slow]
 MINUTES = 60_000  # in milliseconds
 LINE = "for rate in (0, 0.5))"
 CLAIM = "With wrong labels, dropout raises mean test accuracy by more than 4 points."

@@ -760,6 +760,7 @@ def test_an_error_of_a_later_call_is_the_program_s():
     assert found == "the program ends with ZeroDivisionError: division by zero"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "program"),
     [

@@ -39,7 +39,7 @@ def made_up(tmp_path, monkeypatch):
     return "made_up"
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_a_claim_that_fails_kills_and_one_that_is_not_reached_does_not(made_up):
     held = {"Two is the larger one.": False, "It has a name.": False}
     assert mutants.judge(made_up, None) == held
@@ -47,7 +47,7 @@ def test_a_claim_that_fails_kills_and_one_that_is_not_reached_does_not(made_up):
     assert mutants.judge(made_up, "a step goes past zero") == killed
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_a_chapter_without_a_claim_in_sight_is_an_error(made_up):
     with pytest.raises(RuntimeError, match=r"made_up comes to no claim after 1 / 0.*division"):
         mutants.observe(made_up, "1 / 0", lambda source: "")
@@ -95,12 +95,12 @@ def test_every_claim_and_every_mutant_is_killed(table):
         assert killed.all(), killed.index[~killed].to_list()
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_without_a_mutant_all_claims_hold():
     assert not any(mutants.judge(QUICK, None).values())
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_a_mutant_drawn_at_random_kills_what_it_killed(table):
     seed = random.randrange(10**6)
     print(f"seed {seed}")

@@ -87,7 +87,7 @@ def made_up(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_refresh(made_up, tmp_path, capsys):
     assert refresh.main([str(made_up)]) == 0
     assert capsys.readouterr().out.startswith("made_up.ipynb  ")
@@ -110,7 +110,7 @@ def test_refresh(made_up, tmp_path, capsys):
     assert "print('two')" in made_up.with_suffix(".py").read_text("utf-8")
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_a_notebook_that_fails_stays_as_it_is(made_up, capsys):
     notebook = notebooks.read(made_up)
     notebook.cells.append(new_code_cell("1 / 0"))

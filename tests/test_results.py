@@ -59,6 +59,7 @@ SAMPLE = [(name, arm) for name in STUDIES for arm in (ARMS if name == "map" else
 @pytest.mark.skipif(
     not os.environ.get("MNIST_NPZ"), reason="the results are of the full MNIST: set MNIST_NPZ"
 )
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arm"), SAMPLE)
 def test_cells_drawn_at_random_come_out_as_stored(name, arm, rng):
     """Two pairs of a small cell: of every arm of the map, and of one arm of each other study.
@@ -103,7 +104,7 @@ def test_tuned_is_what_the_audit_chooses(end):
         tuned("dropuot", 1_000, 0.2)
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_one_altered_row_breaks_a_claim(tmp_path):
     """One run of augmentation with another score, in a setting with right labels."""
     shutil.copytree(RESULTS / "search", tmp_path / "search")

@@ -1,4 +1,4 @@
-"""The built site: images, launch buttons, links. `make test` builds it first."""
+"""The built site: images, launch buttons, links. `make slow` builds it first."""
 
 import gzip
 import os

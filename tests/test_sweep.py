@@ -28,6 +28,7 @@ from utils.evidence import chosen
 from utils.results import ENDS, KEY, METRICS, load_results
 from utils.techniques import ARMS, LABEL_NOISE, MAP, Arm, Budget, configurations
 
+pytestmark = pytest.mark.slow
 TINY = ["search", "--n-train", "60", "--epochs", "2", "--seeds", "2", "--only", "label_noise=0"]
 GRID = [*TINY, "--only", "technique=none,L2"]  # 36 cells
 CELLS, SEEDS = 36, 2
