@@ -49,7 +49,6 @@ window.laboratory = function (root) {
   let digits = null;
   let chart = null;
   let curves = [];
-  let drawn = 0;
 
   function say(text) {
     part("notice").textContent = text;
@@ -241,7 +240,6 @@ window.laboratory = function (root) {
 
   /* Both arms as they grow: thin lines for networks, thick ones for means, dashed for training. */
   function draw() {
-    const length = Math.max(...curves.map((c) => c.length));
     const epochs = Array.from({ length: EPOCHS }, (_, e) => e + 1);
     const lines = [];
     const series = [{}];
@@ -254,8 +252,7 @@ window.laboratory = function (root) {
       add(2.5, [], (seen) => mean(seen.test));
       add(1.5, [6, 4], (seen) => mean(seen.train));
     });
-    if (!chart || drawn !== series.length) {
-      chart?.destroy();
+    if (!chart) {
       const width = Math.min(part("chart").clientWidth, 640);
       const share = (u, values) => values.map((value) => `${Math.round(100 * value)} %`);
       chart = new uPlot({
@@ -263,7 +260,6 @@ window.laboratory = function (root) {
         scales: { x: { time: false, range: [1, EPOCHS] }, y: { range: (u, low) => [Math.max(0, Math.floor(10 * low) / 10), 1] } },
         axes: [{ label: "epoch" }, { label: "accuracy", values: share, size: 60 }], series,
       }, [epochs, ...lines], part("chart"));
-      drawn = series.length;
     } else {
       chart.setData([epochs, ...lines]);
     }
@@ -274,7 +270,6 @@ window.laboratory = function (root) {
       return name;
     }));
     part("progress").textContent = `Epoch ${Math.min(...curves.map((c) => c.length))} of ${EPOCHS}`;
-    return length;
   }
 
   function stop() {
@@ -356,11 +351,12 @@ window.laboratory = function (root) {
     part("train").textContent = "Stop";
     part("result").replaceChildren();
     part("dots").replaceChildren();
-    part("progress").textContent = "Loading";
     showChart(true);
     curves = [[], []];
     chart?.destroy();
     chart = null;
+    draw(); // what the first epoch would have to wait for
+    part("progress").textContent = "Loading";
     let source;
     try {
       await Promise.all([unpack(), load("worker")]);
