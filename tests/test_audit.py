@@ -121,6 +121,39 @@ def test_signs_beside_the_map(tables, capsys):
     assert "A, accuracy: 0 of 10" in said and f"clear in the map 0 of {clear}." in said
 
 
+def test_what_the_confirmation_confirms(capsys):
+    """Of three clear differences one has another sign, and one is not clear there by itself."""
+    key = dict(zip(audit.ARM, (1_000, 0.2, "L2"), strict=True)) | {"metric": "accuracy"}
+    rows = [key | {"family": "A", "gain": g, "p": 0.0, "holm": h} for g, h in ((1, 0.01), (2, 0.5))]
+    map_ = pd.DataFrame([*rows, key | {"family": "B", "gain": -1, "p": 0.0, "holm": 0.01}])
+    map_ = map_.assign(technique=[*"abc"])
+    theirs = map_.assign(gain=[1, -2, -1], p=[0.04, 0.0, 0.06])
+    audit.confirmed(map_, theirs)
+    assert capsys.readouterr().out.startswith("confirmation: 1 of 2 clear differences")
+
+
+def test_a_gain_that_grows_with_the_length_of_training(rng):
+    """By three points over the plain network's end, and by one over its best epoch."""
+    setting = {"n_train": 1_000, "label_noise": 0.2}
+    studies = []
+    for arm, best in ((0.80, 0.82), (0.83, 0.84)):
+        rows = [
+            setting | {"draw": k, "seed": k, "technique": name, "end": end, "test_accuracy": value}
+            for k in range(10)
+            for name, end, value in (
+                ("none", "last", 0.8), ("none", "best accuracy", best),
+                ("L2", "last", arm + 1e-4 * rng.random()), ("L2", "best accuracy", 0.0),
+            )
+        ]  # fmt: skip
+        studies.append(pd.DataFrame(rows).sample(frac=1, random_state=1))
+    last, top = audit.longer(*studies).to_dict("records")
+    assert (last["plain"], top["plain"]) == ("last", "best accuracy")
+    assert last["grows"] == pytest.approx(3, abs=0.02) and top["grows"] == pytest.approx(
+        1, abs=0.02
+    )
+    assert last["low"] < last["grows"] < last["high"] and last["holm"] < 0.001
+
+
 def test_a_search_at_one_rate():
     """Three arms try all their strengths; one that leaves some out is named."""
     names = ("L2", "dropout", "label smoothing")

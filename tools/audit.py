@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from utils.evidence import holm
 from utils.results import RESULTS
 from utils.techniques import ARMS, RATES, second
 
@@ -215,6 +216,8 @@ def audit(tables):
         agree(name, compared["map"], compared[name])
     if "confirmation" in compared and "map" in compared:
         confirmed(compared["map"], compared["confirmation"])
+    if "memorizing" in tables and "long" in tables:
+        print(longer(tables["memorizing"], tables["long"]).to_string(index=False))
     return faults
 
 
@@ -257,6 +260,34 @@ def confirmed(ours, theirs):
         f"confirmation: {same.sum()} of {len(clear)} clear differences of A and B have an "
         "interval on the same side of zero."
     )
+
+
+def longer(short, long):
+    """Return how each arm's gain in accuracy, in points, grows with the length of training.
+
+    A row per setting, arm and end of the plain network: its gain over that end in each of the two
+    studies, and the mean, the 95 % interval and the corrected p-value of the paired difference.
+    """
+    rows = []
+    ours = long[(long["end"] == "last") & (long["technique"] != "none")]
+    for (*setting, arm), _ in ours.groupby(ARM):
+        for end in ("last", SCORES["accuracy"]):
+            gains = [_gain(table, setting, arm, end) for table in (short, long)]
+            grows = gains[1] - gains[0]
+            low, high = stats.t.interval(0.95, len(grows) - 1, grows.mean(), stats.sem(grows))
+            row = dict(zip(ARM, (*setting, arm), strict=True)) | {"plain": end}
+            row |= {"short": gains[0].mean(), "long": gains[1].mean(), "grows": grows.mean()}
+            rows.append(row | {"low": low, "high": high, "p": stats.ttest_1samp(grows, 0).pvalue})
+    table = pd.DataFrame(rows)
+    return table.assign(holm=holm(table.pop("p"), len(table))).round(3)
+
+
+def _gain(scores, setting, arm, end):
+    """Return an arm's last test accuracies less the plain network's at an end, in points."""
+    here = scores[(scores[SETTING] == setting).all(axis=1)].set_index(RUN)
+    ours = here[(here["technique"] == arm) & (here["end"] == "last")]
+    plain = here[(here["technique"] == "none") & (here["end"] == end)]
+    return 100 * (ours["test_accuracy"] - plain["test_accuracy"])
 
 
 def count(table):
