@@ -75,7 +75,7 @@ slow: $(READY) ## look at every page in a browser, train stored results anew (te
 
 check: named $(READY) ## check one chapter (style, structure, claims): make check CHAPTER=04
 	$(PY) -m ruff check utils tools $(NAMED) && $(PY) -m ruff format --check utils tools $(NAMED)
-	$(PYTEST) tests $(NAMED) $(QUICK) -k $(basename $(notdir $(NAMED))) $(TWO)
+	$(PYTEST) tests $(QUICK) $(NAMED) -k $(basename $(notdir $(NAMED))) $(TWO)
 
 named:
 	@$(if $(filter 1,$(words $(NAMED))),:,$(info No single chapter is called "$(CHAPTER)": \

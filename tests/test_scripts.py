@@ -49,8 +49,7 @@ def test_units_leave_out_what_reads_the_site():
 @pytest.mark.parametrize("name", ["04", "4", "04_dropout"])
 def test_a_chapter_has_several_names(name):
     status, command = make("-n", "check", f"CHAPTER={name}")
-    assert status == 0
-    assert "chapters/04_dropout.ipynb " in command and "-k 04_dropout" in command
+    assert status == 0 and "chapters/04_dropout.ipynb -k 04_dropout" in command
 
 
 @pytest.mark.parametrize("name", ["99", "", "0", "04 05", "*", "dropout"])
