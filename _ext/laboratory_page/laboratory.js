@@ -380,8 +380,8 @@ window.laboratory = function (root) {
         draw();
         if (curves.every((history) => history.length === EPOCHS)) {
           root.dataset.labSeconds = ((performance.now() - began) / 1000).toFixed(1);
-          const own = workers;
-          setTimeout(() => own === workers && finished(view)); // the curves are painted first
+          const trained = workers;
+          setTimeout(() => trained === workers && finished(view)); // the curves are painted first
         }
       };
       const setting = { images: view.images, noise: view.noise / 100 };
